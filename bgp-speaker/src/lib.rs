@@ -1,0 +1,14 @@
+//! A BGP-4 speaker as a library.
+//!
+//! ```text
+//!  bytes <-> wire <-> session (pure FSM) <-> peer (socket, one timer)
+//!                                              |  PeerEvent
+//!                                              v
+//!                     router task: owns rib::Rib --> Vec<BestChange> --> whoever installs routes
+//! ```
+//! `wire`, `session` and `rib` are pure: no sockets, no runtime, no clock. `transport`, `peer` and
+//! `speaker` carry values between them and the network. [`handle::SpeakerHandle`] is the only door in.
+
+pub mod rib;
+pub mod session;
+pub mod wire;
