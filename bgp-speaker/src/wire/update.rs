@@ -1,15 +1,22 @@
-//! UPDATE: the walk, RFC 7606's verdicts, and the encoder.
+//! UPDATE as values, and the encoders for routes.
+//!
+//! What RFC 7606 decides about received octets is in `walk`; what is written is in `encode`.
+
+use std::fmt;
 
 use ipnet::{Ipv4Net, Ipv6Net};
 
+pub use super::encode::{encode_end_of_rib, encode_reach, encode_unreach};
 use super::{AfiSafi, Nexthop, PathAttributes};
 
 /// A decoded UPDATE after RFC 7606: what to take, what to withdraw, and what was wrong with it.
+/// Withdraw first, then announce: a prefix in both is announced (RFC 4271 section 4.3).
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Update {
-    /// Announced prefixes; at most one entry for each family. `attributes` is `Some` when not empty.
+    /// Announced prefixes: one entry for MP_REACH_NLRI and one for the NLRI field, none of them empty.
+    /// `attributes` is `Some` when not empty.
     pub reach: Vec<Reach>,
-    /// Withdrawn prefixes (including those of a treat-as-withdraw).
+    /// Withdrawn prefixes (including those of a treat-as-withdraw); at most one entry for each family.
     pub unreach: Vec<Nlri>,
     /// Attributes of everything in `reach`.
     pub attributes: Option<PathAttributes>,
@@ -46,6 +53,16 @@ pub struct AttributeFault {
     pub action: FaultAction,
     /// Why, in words, with the offending value.
     pub reason: String,
+}
+
+impl fmt::Display for AttributeFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let done = match self.action {
+            FaultAction::DiscardAttribute => "attribute discarded",
+            FaultAction::TreatAsWithdraw => "routes withdrawn",
+        };
+        write!(f, "{} ({done})", self.reason)
+    }
 }
 
 /// Reaction short of a session reset, weakest first.
