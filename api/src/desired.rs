@@ -20,6 +20,8 @@ pub struct DesiredState {
     pub listen: Option<Listen>,
     /// How learned routes go into the kernel.
     pub install: Install,
+    /// `NetworkConfig.spec.logLevel`; `None` leaves it to the command line.
+    pub log_level: Option<LogLevel>,
     /// Sessions, sorted by name; names are unique.
     pub peers: Vec<Peer>,
     /// What this node originates, sorted by name.
@@ -65,6 +67,21 @@ pub struct Install {
     pub local_protocol: u8,
     /// `advertiseAfterInstall`: announce a learned route only once the kernel has it.
     pub advertise_after_install: bool,
+}
+
+/// `NetworkConfig.spec.logLevel`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    /// Someone must act.
+    Error,
+    /// Service is degraded, and handled.
+    Warn,
+    /// Something changed that an operator would tell a colleague.
+    Info,
+    /// Every prefix and pod.
+    Debug,
+    /// Every message.
+    Trace,
 }
 
 /// One `BGPPeer`: a session, or a range that accepts sessions.

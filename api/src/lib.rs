@@ -3,7 +3,23 @@
 //! In: YAML text (files, folders, multi-document). Out: a [`DesiredState`], checked and complete, or a
 //! list of [`Problem`]s that name file, line, path, value and remedy. No I/O beyond reading the files it
 //! is given; no tokio; never talks to a kernel or a peer.
+//!
+//! ```text
+//! files ─ file ─────► Documents ─┐                                   ┌─► DesiredState
+//!         (tree, schema, lines)  ├─► Object ─ build ─────────────────┤
+//! cluster (resource types) ──────┘  (defaults, rules, this node)     └─► Finding ─ file ─► Problem
+//! ```
 
+pub mod advertisement;
+pub mod bgp;
+pub mod build;
+pub mod crd;
 pub mod desired;
+pub mod file;
+pub mod network;
+mod problem;
+pub mod words;
 
 pub use desired::DesiredState;
+pub use file::{Documents, load};
+pub use problem::Problem;

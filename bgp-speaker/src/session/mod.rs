@@ -3,10 +3,32 @@
 //! In: [`Event`]s with the time they happened. Out: [`Action`]s for the driver to perform, in order. Holds at
 //! most two TCP connections at a time (collision, RFC 4271 section 6.8). No I/O, no clock, no runtime.
 
+mod capabilities;
+mod cease;
+mod collision;
+mod config;
+mod connection;
+mod deadlines;
+mod establish;
+mod explain;
+mod negotiate;
+mod restart;
+mod state;
+mod teardown;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use smallvec::SmallVec;
+
 use crate::wire::{AfiSafi, Capability, Codec, Message, MessageError, Notification, RouteRefresh, Update};
+
+pub use config::{ConfigEffect, needs_reset};
+pub use explain::explain_notification;
+pub use state::Session;
+
+/// What one event asks of the driver, in order.
+pub type Actions = SmallVec<[Action; 4]>;
 
 /// Names of RFC 4271 section 8.2.2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

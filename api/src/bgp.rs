@@ -1,0 +1,287 @@
+//! `BGPPeer`: a session, or a range that accepts sessions.
+
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::words::{IntOrText, Interval, LabelSelector, Status};
+
+/// A BGP session of each selected node with one neighbour, or a range of addresses that may connect.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "towpath.io",
+    version = "v1alpha1",
+    kind = "BGPPeer",
+    plural = "bgppeers",
+    shortname = "bgpp",
+    category = "towpath",
+    status = "Status",
+    derive = "PartialEq",
+    printcolumn = r#"{"name": "Address", "type": "string", "jsonPath": ".spec.neighbor.address"}"#,
+    printcolumn = r#"{"name": "Remote-ASN", "type": "string", "jsonPath": ".spec.remoteASN"}"#,
+    printcolumn = r#"{"name": "Paused", "type": "boolean", "jsonPath": ".spec.paused"}"#,
+    printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
+)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = [
+    {
+        "rule": "!(has(self.sourceAddress) && has(self.sourceInterface))",
+        "message": "spec.sourceAddress and spec.sourceInterface are both given; keep one"
+    },
+    {
+        "rule": "(has(self.nextHop) && self.nextHop == 'Address') == has(self.nextHopAddress)",
+        "message": "spec.nextHopAddress goes with nextHop: Address; give both or neither"
+    }
+]))]
+pub struct BGPPeerSpec {
+    /// Nodes that have this session. Default: all.
+    pub node_selector: Option<LabelSelector>,
+    /// How the neighbour is found.
+    pub neighbor: Neighbor,
+    /// The neighbour's AS number (`65000`, `"65000.1"`), or `external`, `internal`, `any`.
+    #[serde(rename = "remoteASN")]
+    pub remote_asn: IntOrText,
+    /// Our AS number on this session. Default: the node's.
+    #[serde(rename = "localASN")]
+    pub local_asn: Option<IntOrText>,
+    /// Our address: `auto` and `kernel` let the kernel choose by route, or a literal address. Default auto.
+    pub source_address: Option<String>,
+    /// Takes our address from this interface instead.
+    pub source_interface: Option<String>,
+    /// Binds the connection to this interface.
+    pub bind_interface: Option<String>,
+    /// Authentication of the TCP connection.
+    pub auth: Option<Auth>,
+    /// Session timers.
+    pub timers: Option<Timers>,
+    /// TTL of the TCP connection.
+    pub ttl: Option<Ttl>,
+    /// Who opens the connection. Default Auto.
+    pub passive: Option<Passive>,
+    /// Graceful Restart (RFC 4724).
+    pub graceful_restart: Option<GracefulRestart>,
+    /// Address families offered. Default: unicast of the neighbour address's family.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["afi", "safi"]))]
+    pub families: Vec<Family>,
+    /// Next hop we advertise. Default Auto: self on eBGP, kept on iBGP.
+    pub next_hop: Option<NextHop>,
+    /// The next hop for `nextHop: Address`.
+    pub next_hop_address: Option<String>,
+    /// How often our own AS number may stand in a received AS_PATH, 0 to 10. Default 0.
+    #[serde(rename = "allowLocalAS")]
+    #[schemars(range(min = 0, max = 10))]
+    pub allow_local_as: Option<u8>,
+    /// eBGP: a received AS_PATH must start with the neighbour's AS number. Default true.
+    #[serde(rename = "enforceFirstAS")]
+    pub enforce_first_as: Option<bool>,
+    /// Administratively down. Default false.
+    pub paused: Option<bool>,
+    /// Why, told to the neighbour (RFC 9003): at most 255 octets.
+    pub pause_reason: Option<String>,
+}
+
+/// Exactly one way to find the neighbour.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = [
+    {
+        "rule": "has(self.address) != has(self.listen)",
+        "message": "spec.neighbor needs exactly one of address and listen"
+    },
+    {
+        "rule": "!(has(self.port) && has(self.listen))",
+        "message": "spec.neighbor.port has no meaning with listen, where the neighbour connects; remove it"
+    }
+]))]
+pub struct Neighbor {
+    /// IPv4 or IPv6 address; a link-local one with its interface: `fe80::1%eth0`.
+    pub address: Option<String>,
+    /// TCP port. Default 179.
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: Option<u16>,
+    /// Accepts connections from these ranges.
+    pub listen: Option<ListenRanges>,
+}
+
+/// Ranges neighbours may connect from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ListenRanges {
+    /// IPv4 and IPv6 prefixes.
+    #[schemars(length(min = 1), extend("x-kubernetes-list-type" = "set"))]
+    pub ranges: Vec<String>,
+    /// Most sessions at the same time, 1 to 8192. Default 100.
+    #[schemars(range(min = 1, max = 8192))]
+    pub max: Option<u32>,
+}
+
+/// Authentication of the TCP connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Auth {
+    /// Secret with the TCP MD5 key (RFC 2385), 1 to 80 octets.
+    pub md5_secret_ref: Option<SecretRef>,
+}
+
+/// A key of a Secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SecretRef {
+    /// Name of the Secret.
+    pub name: String,
+    /// Key in it. Default password.
+    pub key: Option<String>,
+    /// Its namespace. Default towpath-system.
+    pub namespace: Option<String>,
+}
+
+/// Session timers: intervals like `90s`, `1h30m`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Timers {
+    /// Hold Time offered: 0s (off), or 3s to 65535s. Default 90s.
+    pub hold: Option<Interval>,
+    /// Interval of KEEPALIVEs, at most a third of hold. Default: a third of hold.
+    pub keepalive: Option<Interval>,
+    /// Time between attempts to connect, 1s to 1h. Default 5s.
+    pub connect_retry: Option<Interval>,
+    /// Longest rest after repeated failures, 1s to 1h. Default 60s.
+    pub idle_hold_max: Option<Interval>,
+}
+
+/// TTL of the TCP connection: one of two ways.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "has(self.multihop) != has(self.security)",
+    "message": "spec.ttl needs exactly one of multihop (a larger TTL) and security (GTSM)"
+}]))]
+pub struct Ttl {
+    /// eBGP packets are sent with this TTL. Default 1: directly connected.
+    #[schemars(range(min = 1, max = 255))]
+    pub multihop: Option<u8>,
+    /// GTSM (RFC 5082): packets from farther away than this many hops are dropped.
+    #[schemars(range(min = 1, max = 254))]
+    pub security: Option<u8>,
+}
+
+/// Who opens the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Passive {
+    /// Both sides.
+    Auto,
+    /// Only the neighbour.
+    Always,
+    /// Only we.
+    Never,
+}
+
+/// Graceful Restart (RFC 4724).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct GracefulRestart {
+    /// Roles. Default Auto: Helper with `transit`, Restarter elsewhere.
+    pub mode: Option<GracefulRestartMode>,
+    /// Restart Time we ask for, 1s to 4095s. Default 120s.
+    pub restart_time: Option<Interval>,
+    /// How long stale paths wait for End-of-RIB, 1s to 1h. Default 360s.
+    pub stale_path_time: Option<Interval>,
+}
+
+/// Roles in Graceful Restart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum GracefulRestartMode {
+    /// Helper with `transit`, Restarter elsewhere.
+    Auto,
+    /// Keep a restarting neighbour's routes.
+    Helper,
+    /// Also ask neighbours to keep ours.
+    Restarter,
+    /// Neither.
+    Disabled,
+}
+
+/// One address family.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Family {
+    /// Address family.
+    pub afi: Afi,
+    /// Kind of routes.
+    pub safi: Safi,
+    /// IPv4 prefixes with IPv6 next hops (RFC 8950). Default Auto: offered with ipv4.
+    pub extended_next_hop: Option<ExtendedNextHop>,
+    /// Limit of received prefixes.
+    pub max_prefix: Option<MaxPrefix>,
+}
+
+/// Address family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Afi {
+    /// IPv4.
+    Ipv4,
+    /// IPv6.
+    Ipv6,
+}
+
+/// Kind of routes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Safi {
+    /// Unicast.
+    Unicast,
+}
+
+/// Whether RFC 8950 is offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ExtendedNextHop {
+    /// With ipv4.
+    Auto,
+    /// Always.
+    Enabled,
+    /// Never.
+    Disabled,
+}
+
+/// Limit of received prefixes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct MaxPrefix {
+    /// Prefixes accepted, 1 to 4294967295. Default 1000000.
+    #[schemars(range(min = 1, max = 4_294_967_295_u32))]
+    pub limit: Option<u32>,
+    /// Per cent of the limit at which a warning is logged, 1 to 100. Default 80.
+    #[schemars(range(min = 1, max = 100))]
+    pub warn_at: Option<u8>,
+    /// What happens above the limit. Default Restart.
+    pub action: Option<MaxPrefixAction>,
+}
+
+/// What happens above the limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum MaxPrefixAction {
+    /// Log, take the route.
+    Warn,
+    /// Take no new prefix.
+    Block,
+    /// End the session, start again after a rest.
+    Restart,
+    /// End the session, stay down until reset.
+    Down,
+}
+
+/// Next hop we advertise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum NextHop {
+    /// eBGP: self; iBGP: kept.
+    Auto,
+    /// Our own address.
+    #[serde(rename = "Self")]
+    SelfAddress,
+    /// As learned.
+    Keep,
+    /// `nextHopAddress`.
+    Address,
+}

@@ -1,0 +1,150 @@
+//! Advertisement to [`Advertisement`]: what this node originates.
+
+use ipnet::IpNet;
+
+use super::node::Identity;
+use super::{Finding, Object, Report, Spec, peer, selector, values};
+use crate::advertisement::{self as spec, AdvertisementSpec};
+use crate::desired::{Advertisement, AdvertisementSource, Attributes};
+use crate::problem::{nearest, show};
+
+/// The advertisements of this node, sorted by name. Those of other nodes are checked and left out.
+pub(super) fn advertisements(
+    objects: &[Object],
+    identity: &Identity,
+    findings: &mut Vec<Finding>,
+) -> Vec<Advertisement> {
+    let mut advertisements: Vec<Advertisement> = Vec::new();
+    let mut originated: Vec<(IpNet, usize)> = Vec::new();
+    for (index, object) in objects.iter().enumerate() {
+        let Spec::Advertisement(spec) = &object.spec else { continue };
+        let mut report = Report { object: index, findings };
+        let ours = selector::selects(
+            &mut report,
+            "spec.nodeSelector",
+            spec.node_selector.as_ref(),
+            &identity.labels,
+        );
+        let source = source(&mut report, &spec.source);
+        let peers = peers(&mut report, spec, objects);
+        let attributes = attributes(&mut report, spec.attributes.as_ref());
+        let (Some(source), Some(peers), Some(attributes), true) = (source, peers, attributes, ours) else {
+            continue;
+        };
+        if let AdvertisementSource::Static { cidrs, .. } = &source {
+            originate_once(&mut report, cidrs, &mut originated);
+        }
+        advertisements.push(Advertisement { name: object.name.clone(), source, peers, attributes });
+    }
+    advertisements.sort_by(|a, b| a.name.cmp(&b.name));
+    advertisements
+}
+
+fn originate_once(report: &mut Report<'_>, cidrs: &[IpNet], originated: &mut Vec<(IpNet, usize)>) {
+    for (entry, cidr) in cidrs.iter().enumerate() {
+        match originated.iter().find(|(other, _)| other == cidr) {
+            Some((_, first)) => {
+                let message = format!("{cidr} is originated on this node twice; keep one");
+                report.contradicts(*first, &format!("spec.source.static.cidrs[{entry}]"), message);
+            }
+            None => originated.push((*cidr, report.object)),
+        }
+    }
+}
+
+fn source(report: &mut Report<'_>, spec: &spec::Source) -> Option<AdvertisementSource> {
+    match (&spec.fixed, &spec.interfaces) {
+        (Some(fixed), None) => {
+            let cidrs = all(&fixed.cidrs, |index, text| {
+                values::announceable(report, &format!("spec.source.static.cidrs[{index}]"), text)
+            })?;
+            if cidrs.is_empty() {
+                return report.refuse(
+                    "spec.source.static.cidrs",
+                    "an empty list is not allowed; give at least one entry",
+                );
+            }
+            Some(AdvertisementSource::Static { cidrs, require_route: fixed.require_route.unwrap_or(false) })
+        }
+        (None, Some(interfaces)) => {
+            let names = all(&interfaces.names, |index, text| {
+                values::interface(report, &format!("spec.source.interfaces.names[{index}]"), text)
+            })?;
+            if names.is_empty() {
+                return report.refuse(
+                    "spec.source.interfaces.names",
+                    "an empty list is not allowed; give at least one entry",
+                );
+            }
+            Some(AdvertisementSource::Interfaces { names })
+        }
+        (None, None) => report.refuse("spec.source", "names no source; give static or interfaces"),
+        (Some(_), Some(_)) => report
+            .refuse("spec.source", "static and interfaces are both given; make two Advertisements of it"),
+    }
+}
+
+/// `None` inside: all peers.
+fn peers(
+    report: &mut Report<'_>,
+    spec: &AdvertisementSpec,
+    objects: &[Object],
+) -> Option<Option<Vec<String>>> {
+    let written = match (spec.all, &spec.peers) {
+        (Some(_), Some(_)) => return report.refuse("spec.all", "is given beside peers; keep one"),
+        (Some(true) | None, None) => return Some(None),
+        (Some(false), None) => return Some(Some(Vec::new())),
+        (None, Some(peers)) => peers,
+    };
+    if written.is_empty() {
+        return report.refuse(
+            "spec.peers",
+            "an empty list selects nothing; name peers, or say all: true or all: false",
+        );
+    }
+    let known = peer::names(objects);
+    let mut names = all(written, |index, name| {
+        if known.contains_key(name) {
+            return Some(name.to_owned());
+        }
+        let remedy = match nearest(name, known.keys().copied()) {
+            Some(near) => format!("did you mean {near}?"),
+            None => "name a BGPPeer that is given".into(),
+        };
+        report
+            .refuse(&format!("spec.peers[{index}]"), format!("there is no BGPPeer {}; {remedy}", show(name)))
+    })?;
+    names.sort();
+    names.dedup();
+    Some(Some(names))
+}
+
+fn attributes(report: &mut Report<'_>, spec: Option<&spec::Attributes>) -> Option<Attributes> {
+    let Some(spec) = spec else { return Some(Attributes::default()) };
+    let communities = all(&spec.communities, |index, text| {
+        values::community(report, &format!("spec.attributes.communities[{index}]"), text)
+    });
+    let large_communities = all(&spec.large_communities, |index, text| {
+        values::large_community(report, &format!("spec.attributes.largeCommunities[{index}]"), text)
+    });
+    Some(Attributes {
+        communities: sorted(communities?),
+        large_communities: sorted(large_communities?),
+        local_pref: spec.local_pref,
+        med: spec.med,
+        prepend: spec.prepend.as_ref().map_or(0, |prepend| prepend.count),
+    })
+}
+
+/// Attributes are sets on the wire: order and repetition carry nothing.
+fn sorted<T: Ord>(mut values: Vec<T>) -> Vec<T> {
+    values.sort();
+    values.dedup();
+    values
+}
+
+/// Reads every entry, also those behind a refused one.
+fn all<T>(written: &[String], mut read: impl FnMut(usize, &str) -> Option<T>) -> Option<Vec<T>> {
+    let values: Vec<Option<T>> = written.iter().enumerate().map(|(index, text)| read(index, text)).collect();
+    values.into_iter().collect()
+}

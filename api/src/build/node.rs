@@ -1,0 +1,204 @@
+//! Who this node is: NetworkConfig's defaults under NodeNetwork's overrides.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::{Finding, Object, Report, Spec, values};
+use crate::desired::{Install, Listen, LogLevel, Node};
+use crate::network::{self, NetworkConfigSpec, NodeNetworkSpec};
+use crate::words::IntOrText;
+
+const DEFAULT_ASN: u32 = 64512;
+const BGP_PORT: u16 = 179;
+const MAIN_TABLE: u32 = 254;
+
+/// What `DesiredState` says about the node itself, and its labels.
+pub(super) struct Identity {
+    pub(super) node: Node,
+    pub(super) labels: BTreeMap<String, String>,
+    pub(super) transit: bool,
+    pub(super) listen: Option<Listen>,
+    pub(super) install: Install,
+    pub(super) log_level: Option<LogLevel>,
+}
+
+/// Reads NetworkConfig and the NodeNetworks; values that were refused are replaced by defaults, so that the
+/// other objects can still be checked.
+pub(super) fn identity(objects: &[Object], name: &str, findings: &mut Vec<Finding>) -> Identity {
+    let mut identity = Identity {
+        node: Node {
+            name: name.into(),
+            asn: DEFAULT_ASN,
+            router_id: hashed_router_id(name),
+            addresses: Vec::new(),
+        },
+        labels: BTreeMap::from([("kubernetes.io/hostname".to_owned(), name.to_owned())]),
+        transit: false,
+        listen: Some(Listen { port: BGP_PORT, addresses: Vec::new() }),
+        install: Install {
+            metric: 20,
+            table: MAIN_TABLE,
+            max_paths: 8,
+            protocol: 199,
+            local_protocol: 200,
+            advertise_after_install: false,
+        },
+        log_level: None,
+    };
+    let mut cluster_router_id = None;
+    for (index, object) in objects.iter().enumerate() {
+        if let Spec::NetworkConfig(spec) = &object.spec {
+            let mut report = Report { object: index, findings };
+            if object.name != "default" {
+                let message =
+                    format!("{} is not allowed; a cluster has one NetworkConfig, named default", object.name);
+                report.refuse::<()>("metadata.name", message);
+            }
+            cluster_router_id = cluster_defaults(&mut report, spec, &mut identity);
+        }
+    }
+    let mut own_router_id = None;
+    for (index, object) in objects.iter().enumerate() {
+        if let Spec::NodeNetwork(spec) = &object.spec {
+            let overrides = node_overrides(&mut Report { object: index, findings }, spec);
+            if object.name == name {
+                identity.node.asn = overrides.asn.unwrap_or(identity.node.asn);
+                own_router_id = overrides.router_id;
+                identity.node.addresses = overrides.addresses;
+                identity.labels.extend(spec.labels.clone());
+            }
+        }
+    }
+    let first_ipv4 = identity.node.addresses.iter().find_map(|address| match address {
+        IpAddr::V4(v4) => Some(*v4),
+        IpAddr::V6(_) => None,
+    });
+    if let Some(router_id) = own_router_id.or(cluster_router_id).or(first_ipv4) {
+        identity.node.router_id = router_id;
+    }
+    identity
+}
+
+/// Fills `identity` and returns the router id, if one is given.
+fn cluster_defaults(
+    report: &mut Report<'_>,
+    spec: &NetworkConfigSpec,
+    identity: &mut Identity,
+) -> Option<Ipv4Addr> {
+    if let Some(asn) = spec.asn.as_ref().and_then(|asn| values::asn(report, "spec.asn", asn)) {
+        identity.node.asn = asn;
+    }
+    identity.transit = spec.transit.unwrap_or(false);
+    if let Some(listen) = &spec.listen {
+        let port = listen.port.unwrap_or(BGP_PORT);
+        let addresses = addresses(report, "spec.listen.addresses", &listen.addresses, true);
+        identity.listen = (port != 0).then_some(Listen { port, addresses });
+    }
+    let default = network::Install::default();
+    install(report, spec.install.as_ref().unwrap_or(&default), identity);
+    identity.log_level = spec.log_level.map(|level| match level {
+        network::LogLevel::Error => LogLevel::Error,
+        network::LogLevel::Warn => LogLevel::Warn,
+        network::LogLevel::Info => LogLevel::Info,
+        network::LogLevel::Debug => LogLevel::Debug,
+        network::LogLevel::Trace => LogLevel::Trace,
+    });
+    spec.router_id.as_ref().and_then(|id| values::router_id(report, "spec.routerID", id))
+}
+
+fn install(report: &mut Report<'_>, spec: &network::Install, identity: &mut Identity) {
+    let install = &mut identity.install;
+    install.metric = spec.metric.unwrap_or(install.metric);
+    install.max_paths = spec.max_paths.unwrap_or(install.max_paths);
+    install.advertise_after_install = spec.advertise_after_install.unwrap_or(identity.transit);
+    if let Some(table) = &spec.table {
+        install.table = self::table(report, table).unwrap_or(install.table);
+    }
+    let Some(protocol) = spec.protocol else { return };
+    let owner =
+        [protocol, protocol.saturating_add(1)].into_iter().find_map(|number| Some((number, owner(number)?)));
+    if let Some((number, owner)) = owner {
+        let message = format!(
+            "{protocol} is not allowed: {number} is {owner}'s, whose routes we would remove; use 199 or another pair of free numbers"
+        );
+        report.refuse::<()>("spec.install.protocol", message);
+    }
+    install.protocol = protocol;
+    install.local_protocol = protocol.saturating_add(1);
+}
+
+fn table(report: &mut Report<'_>, written: &IntOrText) -> Option<u32> {
+    let number = match written {
+        IntOrText::Int(number) => u32::try_from(*number).ok(),
+        IntOrText::Text(text) if text == "main" => Some(MAIN_TABLE),
+        IntOrText::Text(_) => None,
+    };
+    // 0 means "unspecified" to the kernel, 255 is its own table of local addresses.
+    number.filter(|number| !matches!(number, 0 | 255)).or_else(|| {
+        let shown = crate::problem::show(&written.to_string());
+        report.refuse(
+            "spec.install.table",
+            format!("{shown} is not allowed; use main or a number from 1 to 4294967295, but not 255"),
+        )
+    })
+}
+
+/// Who marks kernel routes with this number (rt_protos of iproute2).
+fn owner(protocol: u8) -> Option<&'static str> {
+    Some(match protocol {
+        0..=4 => "the kernel",
+        8 => "gated",
+        9 => "the router advertisement daemon",
+        10 => "mrtd",
+        11 => "zebra",
+        12 => "BIRD",
+        13 => "DECnet",
+        14 => "XORP",
+        15 => "Netsukuku",
+        16 => "the DHCP client",
+        17 => "the multicast daemon",
+        18 => "keepalived",
+        42 => "Babel",
+        84 => "OVN",
+        99 => "Open/R",
+        186..=189 | 192 => "FRR",
+        _ => return None,
+    })
+}
+
+struct Overrides {
+    asn: Option<u32>,
+    router_id: Option<Ipv4Addr>,
+    addresses: Vec<IpAddr>,
+}
+
+fn node_overrides(report: &mut Report<'_>, spec: &NodeNetworkSpec) -> Overrides {
+    Overrides {
+        asn: spec.asn.as_ref().and_then(|asn| values::asn(report, "spec.asn", asn)),
+        router_id: spec.router_id.as_ref().and_then(|id| values::router_id(report, "spec.routerID", id)),
+        addresses: addresses(report, "spec.addresses", &spec.addresses, false),
+    }
+}
+
+/// A list of addresses without duplicates. To listen on, the wildcard of one family is an address too.
+fn addresses(report: &mut Report<'_>, path: &str, written: &[String], to_listen: bool) -> Vec<IpAddr> {
+    let mut addresses = Vec::new();
+    for (index, text) in written.iter().enumerate() {
+        let path = format!("{path}[{index}]");
+        let wildcard = text.parse::<IpAddr>().ok().filter(|address| to_listen && address.is_unspecified());
+        let Some(address) = wildcard.or_else(|| values::address(report, &path, text)) else { continue };
+        if addresses.contains(&address) {
+            report.refuse::<()>(&path, format!("{address} is given twice; remove one"));
+        } else {
+            addresses.push(address);
+        }
+    }
+    addresses
+}
+
+/// The same for a name on every machine and in every release: FNV-1a, 32 bits. Never 0 (RFC 6286).
+fn hashed_router_id(name: &str) -> Ipv4Addr {
+    let hash =
+        name.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    Ipv4Addr::from(hash.max(1))
+}

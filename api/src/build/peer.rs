@@ -1,0 +1,370 @@
+//! BGPPeer to [`Peer`]: this node's sessions.
+
+mod session;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::node::Identity;
+use super::{Finding, Object, Report, Spec, selector, values};
+use crate::bgp::{self, BGPPeerSpec, SecretRef};
+use crate::desired::{Neighbor, NextHopMode, Passive, Peer, RemoteAsn, Secret, Source};
+use crate::problem::{nearest, show};
+use crate::words::IntOrText;
+
+const BGP_PORT: u16 = 179;
+const LISTEN_MAX: u32 = 100;
+const DEFAULT_NAMESPACE: &str = "towpath-system";
+/// Linux' TCP_MD5SIG_MAXKEYLEN.
+const MD5_MAX: usize = 80;
+/// RFC 9003.
+const REASON_MAX: usize = 255;
+
+/// The peers of this node, sorted by name. Those of other nodes are checked and left out.
+pub(super) fn peers(objects: &[Object], identity: &Identity, findings: &mut Vec<Finding>) -> Vec<Peer> {
+    let mut peers: Vec<(usize, Peer)> = Vec::new();
+    for (index, object) in objects.iter().enumerate() {
+        let Spec::BGPPeer(spec) = &object.spec else { continue };
+        let mut report = Report { object: index, findings };
+        let ours = selector::selects(
+            &mut report,
+            "spec.nodeSelector",
+            spec.node_selector.as_ref(),
+            &identity.labels,
+        );
+        let Some(peer) = peer(&mut report, &object.name, spec, identity, objects) else { continue };
+        if ours {
+            fits_node(&mut report, &peer, identity);
+            for (other, first) in &peers {
+                clash(&mut report, &peer, *other, first);
+            }
+            peers.push((index, peer));
+        }
+    }
+    let mut peers: Vec<Peer> = peers.into_iter().map(|(_, peer)| peer).collect();
+    peers.sort_by(|a, b| a.name.cmp(&b.name));
+    peers
+}
+
+/// All fields are read before the first refusal ends it, so that one run names every mistake.
+fn peer(
+    report: &mut Report<'_>,
+    name: &str,
+    spec: &BGPPeerSpec,
+    identity: &Identity,
+    objects: &[Object],
+) -> Option<Peer> {
+    let neighbor = neighbor(report, &spec.neighbor);
+    let remote_asn = remote_asn(report, &spec.remote_asn);
+    let local_asn = match &spec.local_asn {
+        Some(asn) => values::asn(report, "spec.localASN", asn),
+        None => Some(identity.node.asn),
+    };
+    let source = source(report, spec, neighbor.as_ref());
+    let bind_interface = optional(spec.bind_interface.as_deref(), |name| {
+        values::interface(report, "spec.bindInterface", name)
+    });
+    let md5_ref = spec.auth.as_ref().and_then(|auth| auth.md5_secret_ref.as_ref());
+    let md5 = optional(md5_ref, |reference| md5(report, reference, objects));
+    let timers = session::timers(report, spec.timers.as_ref());
+    let ttl = session::ttl(report, spec.ttl.as_ref(), neighbor.as_ref());
+    let passive = passive(report, spec);
+    let graceful_restart =
+        session::graceful_restart(report, spec.graceful_restart.as_ref(), identity.transit);
+    let families = session::families(report, &spec.families, neighbor.as_ref());
+    let next_hop = next_hop(report, spec);
+    let paused = paused(report, spec);
+    Some(Peer {
+        name: name.into(),
+        neighbor: neighbor?,
+        port: spec.neighbor.port.unwrap_or(BGP_PORT),
+        local_asn: local_asn?,
+        remote_asn: remote_asn?,
+        source: source?,
+        bind_interface: bind_interface?,
+        md5: md5?,
+        timers: timers?,
+        ttl: ttl?,
+        passive: passive?,
+        graceful_restart: graceful_restart?,
+        families: families?,
+        next_hop: next_hop?,
+        allow_local_as: spec.allow_local_as.unwrap_or(0),
+        enforce_first_as: spec.enforce_first_as.unwrap_or(true),
+        paused: paused?,
+    })
+}
+
+/// Absent is fine, refused is not: `Some(None)` against `None`.
+fn optional<T, U>(given: Option<T>, read: impl FnOnce(T) -> Option<U>) -> Option<Option<U>> {
+    given.map_or(Some(None), |given| read(given).map(Some))
+}
+
+fn neighbor(report: &mut Report<'_>, spec: &bgp::Neighbor) -> Option<Neighbor> {
+    match (&spec.address, &spec.listen) {
+        (Some(address), None) => neighbor_address(report, address),
+        (None, Some(listen)) => {
+            if spec.port.is_some() {
+                report.refuse::<()>(
+                    "spec.neighbor.port",
+                    "has no meaning with listen, where the neighbour connects; remove it",
+                );
+            }
+            let ranges = ranges(report, &listen.ranges);
+            Some(Neighbor::Listen { ranges: ranges?, max: listen.max.unwrap_or(LISTEN_MAX) })
+        }
+        (None, None) => report.refuse("spec.neighbor", "names no neighbour; give address or listen"),
+        (Some(_), Some(_)) => report.refuse("spec.neighbor", "address and listen are both given; keep one"),
+    }
+}
+
+fn neighbor_address(report: &mut Report<'_>, text: &str) -> Option<Neighbor> {
+    const PATH: &str = "spec.neighbor.address";
+    let (bare, zone) = match text.split_once('%') {
+        Some((bare, zone)) => (bare, Some(zone)),
+        None => (text, None),
+    };
+    let address = values::address(report, PATH, bare)?;
+    let link_local = matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
+    match zone {
+        None if link_local => {
+            report.refuse(PATH, format!("{address} is link-local; add its interface, as {address}%eth0"))
+        }
+        Some(zone) if !link_local => {
+            report.refuse(PATH, format!("{} is not link-local; write it without %{}", address, show(zone)))
+        }
+        zone => {
+            let interface = optional(zone, |zone| values::interface(report, PATH, zone))?;
+            Some(Neighbor::Address { address, interface })
+        }
+    }
+}
+
+fn ranges(report: &mut Report<'_>, written: &[String]) -> Option<Vec<IpNet>> {
+    let mut ranges: Vec<IpNet> = Vec::new();
+    let mut complete = !written.is_empty();
+    if !complete {
+        report.refuse::<()>(
+            "spec.neighbor.listen.ranges",
+            "an empty list is not allowed; give at least one entry",
+        );
+    }
+    for (index, text) in written.iter().enumerate() {
+        let path = format!("spec.neighbor.listen.ranges[{index}]");
+        let Some(range) = values::prefix(report, &path, text) else {
+            complete = false;
+            continue;
+        };
+        if let Some(other) = ranges.iter().find(|other| overlap(other, &range)) {
+            report.refuse::<()>(&path, format!("{range} overlaps {other}; keep the larger one"));
+            complete = false;
+            continue;
+        }
+        ranges.push(range);
+    }
+    complete.then_some(ranges)
+}
+
+fn overlap(a: &IpNet, b: &IpNet) -> bool {
+    a.contains(b) || b.contains(a)
+}
+
+fn remote_asn(report: &mut Report<'_>, written: &IntOrText) -> Option<RemoteAsn> {
+    const WORDS: [&str; 3] = ["external", "internal", "any"];
+    let IntOrText::Text(text) = written else {
+        return values::asn(report, "spec.remoteASN", written).map(RemoteAsn::Number);
+    };
+    match text.as_str() {
+        "external" => Some(RemoteAsn::External),
+        "internal" => Some(RemoteAsn::Internal),
+        "any" => Some(RemoteAsn::Any),
+        text if text.starts_with(|c: char| c.is_ascii_digit()) => {
+            values::asn(report, "spec.remoteASN", written).map(RemoteAsn::Number)
+        }
+        text => {
+            let remedy = match nearest(text, WORDS) {
+                Some(word) => format!("did you mean {word}?"),
+                None => "use a number, external, internal or any".into(),
+            };
+            report.refuse("spec.remoteASN", format!("{} is not allowed; {remedy}", show(text)))
+        }
+    }
+}
+
+fn source(report: &mut Report<'_>, spec: &BGPPeerSpec, neighbor: Option<&Neighbor>) -> Option<Source> {
+    let literal = match (spec.source_address.as_deref(), spec.source_interface.as_deref()) {
+        (Some(_), Some(_)) => {
+            return report.refuse("spec.sourceInterface", "is given beside sourceAddress; keep one");
+        }
+        (None, Some(name)) => {
+            return values::interface(report, "spec.sourceInterface", name).map(Source::Interface);
+        }
+        (None | Some("auto" | "kernel"), None) => return Some(Source::Kernel),
+        (Some(literal), None) => literal,
+    };
+    if literal.parse::<IpAddr>().is_err() {
+        return report.refuse(
+            "spec.sourceAddress",
+            format!("{} is not allowed; use auto, kernel or an address", show(literal)),
+        );
+    }
+    let address = values::address(report, "spec.sourceAddress", literal)?;
+    let fits = match neighbor {
+        Some(Neighbor::Address { address: theirs, .. }) => theirs.is_ipv4() == address.is_ipv4(),
+        Some(Neighbor::Listen { ranges, .. }) => {
+            ranges.iter().all(|range| range.addr().is_ipv4() == address.is_ipv4())
+        }
+        None => true,
+    };
+    if !fits {
+        let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
+        return report.refuse(
+            "spec.sourceAddress",
+            format!("{address} is {family}, the neighbour is not; use an address of its family"),
+        );
+    }
+    Some(Source::Address(address))
+}
+
+/// The namespace of a Secret or of a reference to it, which may leave it out.
+pub(super) fn namespace(given: Option<&str>) -> &str {
+    given.unwrap_or(DEFAULT_NAMESPACE)
+}
+
+fn md5(report: &mut Report<'_>, reference: &SecretRef, objects: &[Object]) -> Option<Secret> {
+    const PATH: &str = "spec.auth.md5SecretRef";
+    let wanted = namespace(reference.namespace.as_deref());
+    let named =
+        || objects.iter().filter(|object| object.spec.kind() == "Secret" && object.name == reference.name);
+    let Some(secret) = named().find(|object| namespace(object.namespace.as_deref()) == wanted) else {
+        let name = show(&reference.name);
+        let message = match named().next() {
+            Some(other) => {
+                let there = namespace(other.namespace.as_deref());
+                format!(
+                    "there is no Secret {name} in namespace {}; one is in {}: name that",
+                    show(wanted),
+                    show(there)
+                )
+            }
+            None => format!(
+                "there is no Secret {name} in namespace {}; add it beside this resource",
+                show(wanted)
+            ),
+        };
+        return report.refuse(&format!("{PATH}.name"), message);
+    };
+    // A Secret that was refused has been reported itself.
+    let Spec::Secret(entries) = &secret.spec else { return None };
+    let key = reference.key.as_deref().unwrap_or("password");
+    let Some(password) = entries.get(key) else {
+        let keys = || entries.keys().map(String::as_str);
+        let known = if entries.is_empty() {
+            "it has none".into()
+        } else {
+            format!("it has {}", keys().collect::<Vec<_>>().join(", "))
+        };
+        return report.refuse(
+            &format!("{PATH}.key"),
+            format!("Secret {} has no key {}; {known}", secret.name, show(key)),
+        );
+    };
+    let fault = match password.expose() {
+        [] => "is empty; give 1 to 80 octets",
+        [.., b'\n' | b'\r'] => {
+            "ends with a line break, which would be part of the password; remove it (printf instead of echo)"
+        }
+        octets if octets.len() > MD5_MAX => "is too long for TCP MD5; give at most 80 octets",
+        _ => return Some(password.clone()),
+    };
+    report.refuse(&format!("{PATH}.key"), format!("{} of Secret {} {fault}", show(key), secret.name))
+}
+
+fn passive(report: &mut Report<'_>, spec: &BGPPeerSpec) -> Option<Passive> {
+    match (spec.passive, &spec.neighbor.listen) {
+        (Some(bgp::Passive::Never), Some(_)) => {
+            report.refuse("spec.passive", "Never is not allowed with neighbor.listen; use Auto")
+        }
+        (Some(bgp::Passive::Always), _) | (_, Some(_)) => Some(Passive::Always),
+        (Some(bgp::Passive::Never), None) => Some(Passive::Never),
+        (Some(bgp::Passive::Auto) | None, None) => Some(Passive::Auto),
+    }
+}
+
+fn next_hop(report: &mut Report<'_>, spec: &BGPPeerSpec) -> Option<NextHopMode> {
+    let mode = spec.next_hop.unwrap_or(bgp::NextHop::Auto);
+    match (mode, spec.next_hop_address.as_deref()) {
+        (bgp::NextHop::Address, Some(text)) => {
+            values::address(report, "spec.nextHopAddress", text).map(NextHopMode::Address)
+        }
+        (bgp::NextHop::Address, None) => {
+            report.refuse("spec.nextHop", "Address needs an address; give nextHopAddress")
+        }
+        (_, Some(_)) => report
+            .refuse("spec.nextHopAddress", "is used only with nextHop: Address; add that, or remove this"),
+        (bgp::NextHop::Auto, None) => Some(NextHopMode::Auto),
+        (bgp::NextHop::SelfAddress, None) => Some(NextHopMode::SelfAddress),
+        (bgp::NextHop::Keep, None) => Some(NextHopMode::Keep),
+    }
+}
+
+fn paused(report: &mut Report<'_>, spec: &BGPPeerSpec) -> Option<Option<String>> {
+    let reason = spec.pause_reason.as_deref().unwrap_or_default();
+    if reason.len() > REASON_MAX {
+        let message = format!("{} octets are too many; RFC 9003 carries at most {REASON_MAX}", reason.len());
+        return report.refuse("spec.pauseReason", message);
+    }
+    Some(spec.paused.unwrap_or(false).then(|| reason.to_owned()))
+}
+
+/// What a session of this node needs from the rest of its configuration.
+fn fits_node(report: &mut Report<'_>, peer: &Peer, identity: &Identity) {
+    if identity.listen.is_none() && peer.passive == Passive::Always {
+        let path = if matches!(peer.neighbor, Neighbor::Listen { .. }) {
+            "spec.neighbor.listen"
+        } else {
+            "spec.passive"
+        };
+        report.refuse::<()>(
+            path,
+            "waits for connections, but NetworkConfig's listen.port is 0; give it a port",
+        );
+    }
+    if let Neighbor::Address { address, .. } = &peer.neighbor
+        && identity.node.addresses.contains(address)
+    {
+        let message = format!("{address} is this node's own; leave the node out with nodeSelector");
+        report.refuse::<()>("spec.neighbor.address", message);
+    }
+}
+
+/// Two peers an incoming connection could belong to.
+fn clash(report: &mut Report<'_>, peer: &Peer, other: usize, first: &Peer) {
+    match (&peer.neighbor, &first.neighbor) {
+        (
+            Neighbor::Address { address, interface },
+            Neighbor::Address { address: same_address, interface: same_interface },
+        ) if address == same_address && interface == same_interface => {
+            let message = format!("{address} is the neighbour of BGPPeer/{} too; keep one", first.name);
+            report.contradicts(other, "spec.neighbor.address", message);
+        }
+        (Neighbor::Listen { ranges, .. }, Neighbor::Listen { ranges: theirs, .. }) => {
+            for (index, range) in ranges.iter().enumerate() {
+                if let Some(same) = theirs.iter().find(|same| overlap(same, range)) {
+                    let message =
+                        format!("{range} overlaps {same} of BGPPeer/{}; make them apart", first.name);
+                    report.contradicts(other, &format!("spec.neighbor.listen.ranges[{index}]"), message);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Names of all peers, also those refused and those of other nodes, to resolve references.
+pub(super) fn names(objects: &[Object]) -> BTreeMap<&str, usize> {
+    let peers = objects.iter().enumerate().filter(|(_, object)| object.spec.kind() == "BGPPeer");
+    peers.map(|(index, object)| (object.name.as_str(), index)).collect()
+}

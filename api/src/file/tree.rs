@@ -1,0 +1,403 @@
+//! YAML text as a tree that remembers where everything stood.
+//!
+//! In: one file's text. Out: its documents as [`Node`]s, and what is wrong with the text itself
+//! (syntax, duplicate keys, tags, limits). Aliases are copied in, under the same limits, so that a few
+//! lines cannot grow into gigabytes. Scalars are read as YAML 1.2 does (section 10.3.2), and
+//! [`Scalar::trap`] names those that YAML 1.1 readers, kubectl's among them, read as something else.
+
+use std::collections::HashMap;
+
+use saphyr_parser::{Event, Parser, ScalarStyle, Span, Tag};
+
+use crate::problem::show;
+
+/// Most nodes of one file, aliases counted as often as they are used.
+const MAX_NODES: usize = 100_000;
+/// Deepest nesting.
+const MAX_DEPTH: usize = 64;
+
+/// Where something starts: line and column from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place {
+    pub(crate) line: u32,
+    pub(crate) column: u32,
+}
+
+/// One value with its place.
+#[derive(Clone, Debug)]
+pub(crate) struct Node {
+    pub(crate) place: Place,
+    pub(crate) value: Value,
+}
+
+/// A value.
+#[derive(Clone, Debug)]
+pub(crate) enum Value {
+    Scalar(Scalar),
+    List(Vec<Node>),
+    Map(Vec<Entry>),
+}
+
+/// One key of a map with its value.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) key: String,
+    pub(crate) place: Place,
+    pub(crate) node: Node,
+}
+
+/// A scalar as written.
+#[derive(Clone, Debug)]
+pub(crate) struct Scalar {
+    pub(crate) text: String,
+    /// Not quoted, not a block, so that its form decides its type.
+    pub(crate) plain: bool,
+}
+
+/// What a scalar means.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Meaning<'a> {
+    Null,
+    Bool(bool),
+    Int(i64),
+    /// A number that is no whole number of 64 bits.
+    Decimal,
+    Text(&'a str),
+}
+
+/// A fault of the text itself.
+#[derive(Clone, Debug)]
+pub(crate) struct Fault {
+    pub(crate) place: Place,
+    pub(crate) message: String,
+}
+
+impl Scalar {
+    /// The type a YAML 1.2 reader gives it.
+    pub(crate) fn meaning(&self) -> Meaning<'_> {
+        if !self.plain {
+            return Meaning::Text(&self.text);
+        }
+        match self.text.as_str() {
+            "" | "~" | "null" | "Null" | "NULL" => Meaning::Null,
+            "true" | "True" | "TRUE" => Meaning::Bool(true),
+            "false" | "False" | "FALSE" => Meaning::Bool(false),
+            text => {
+                if let Some(number) = whole_number(text) {
+                    Meaning::Int(number)
+                } else if is_decimal(text) {
+                    Meaning::Decimal
+                } else {
+                    Meaning::Text(text)
+                }
+            }
+        }
+    }
+
+    /// What a YAML 1.1 reader takes this plain scalar for, where that is not what it looks like.
+    pub(crate) fn trap(&self) -> Option<&'static str> {
+        if !self.plain {
+            return None;
+        }
+        let text = self.text.as_str();
+        let lower = text.to_ascii_lowercase();
+        if matches!(lower.as_str(), "y" | "n" | "yes" | "no" | "on" | "off") {
+            return Some("a boolean");
+        }
+        let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+        if digits.len() > 1
+            && digits.starts_with('0')
+            && digits.bytes().all(|b| b.is_ascii_digit() || b == b'_')
+        {
+            return Some("an octal number");
+        }
+        if ["0b", "0o", "0x"].iter().any(|prefix| digits.starts_with(prefix))
+            && digits.len() > 2
+            && digits.bytes().skip(2).all(|b| b.is_ascii_hexdigit() || b == b'_')
+        {
+            return Some("a number");
+        }
+        if digits.contains('_')
+            && digits.starts_with(|c: char| c.is_ascii_digit())
+            && digits.bytes().all(|b| b.is_ascii_digit() || b == b'_' || b == b'.')
+        {
+            return Some("a number");
+        }
+        is_sexagesimal(digits).then_some("a number of base 60")
+    }
+}
+
+fn whole_number(text: &str) -> Option<i64> {
+    if let Some(octal) = text.strip_prefix("0o") {
+        return i64::from_str_radix(octal, 8).ok().filter(|_| !octal.starts_with(['+', '-']));
+    }
+    if let Some(hex) = text.strip_prefix("0x") {
+        return i64::from_str_radix(hex, 16).ok().filter(|_| !hex.starts_with(['+', '-']));
+    }
+    text.parse().ok()
+}
+
+/// `[-+]? ( \. [0-9]+ | [0-9]+ ( \. [0-9]* )? ) ( [eE] [-+]? [0-9]+ )?`, infinities and NaN.
+fn is_decimal(text: &str) -> bool {
+    let body = text.strip_prefix(['-', '+']).unwrap_or(text);
+    if matches!(body, ".inf" | ".Inf" | ".INF") || matches!(text, ".nan" | ".NaN" | ".NAN") {
+        return true;
+    }
+    body.starts_with(|c: char| c.is_ascii_digit() || c == '.')
+        && body.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'E' | b'-' | b'+'))
+        && body.parse::<f64>().is_ok()
+}
+
+/// `[1-9][0-9_]*(:[0-5]?[0-9])+`
+fn is_sexagesimal(digits: &str) -> bool {
+    let mut parts = digits.split(':');
+    let first = parts.next().unwrap_or_default();
+    let mut rest = 0;
+    for part in parts {
+        let short = part.len() == 1 || (part.len() == 2 && part.starts_with(|c| ('0'..='5').contains(&c)));
+        if !short || !part.bytes().all(|b| b.is_ascii_digit()) {
+            return false;
+        }
+        rest += 1;
+    }
+    rest > 0
+        && first.starts_with(|c| ('1'..='9').contains(&c))
+        && first.bytes().all(|b| b.is_ascii_digit() || b == b'_')
+}
+
+impl Node {
+    /// The value of a key, when this is a map that has it.
+    pub(crate) fn get(&self, key: &str) -> Option<&Entry> {
+        match &self.value {
+            Value::Map(entries) => entries.iter().find(|entry| entry.key == key),
+            _ => None,
+        }
+    }
+
+    /// The text of a key, whatever form it was written in.
+    pub(crate) fn text(&self, key: &str) -> Option<&str> {
+        match &self.get(key)?.node.value {
+            Value::Scalar(scalar) if !matches!(scalar.meaning(), Meaning::Null) => Some(&scalar.text),
+            _ => None,
+        }
+    }
+
+    /// Where `path` (`spec.families[0].afi`) stands, or else its nearest parent that is there.
+    pub(crate) fn locate(&self, path: &str) -> Place {
+        let mut node = self;
+        let mut place = self.place;
+        for step in path.split(['.', '[']) {
+            let next = match (&node.value, step.strip_suffix(']')) {
+                (Value::List(items), Some(index)) => index
+                    .parse::<usize>()
+                    .ok()
+                    .and_then(|index| items.get(index))
+                    .map(|item| (item.place, item)),
+                (_, None) => node.get(step).map(|entry| (entry.place, &entry.node)),
+                _ => None,
+            };
+            let Some((found, inner)) = next else { break };
+            place = found;
+            node = inner;
+        }
+        place
+    }
+}
+
+/// Reads every document of `text`; the faults come in the order of the text. After a syntax error
+/// nothing can be said about the rest, so the documents before it are returned.
+pub(crate) fn parse(text: &str) -> (Vec<Node>, Vec<Fault>) {
+    let mut builder = Builder::default();
+    let mut parser = Parser::new_from_str(text);
+    while let Some(event) = parser.next_event() {
+        let step = match event {
+            Ok((event, span)) => builder.event(event, span),
+            Err(error) => {
+                let marker = error.marker();
+                let place = place_at(marker.line(), marker.col());
+                Err(Fault { place, message: syntax_message(text, place, error.info()) })
+            }
+        };
+        if let Err(fault) = step {
+            builder.faults.push(fault);
+            break;
+        }
+    }
+    (builder.documents, builder.faults)
+}
+
+fn place_at(line: usize, column: usize) -> Place {
+    Place {
+        line: u32::try_from(line).unwrap_or(u32::MAX).max(1),
+        column: u32::try_from(column).unwrap_or(u32::MAX).saturating_add(1),
+    }
+}
+
+fn syntax_message(text: &str, place: Place, info: &str) -> String {
+    let line = usize::try_from(place.line).ok().and_then(|line| text.lines().nth(line.saturating_sub(1)));
+    let indent = line.map(|line| line.split(|c: char| !c.is_whitespace()).next().unwrap_or_default());
+    if indent.is_some_and(|indent| indent.contains('\t')) {
+        return "a tab stands in the indentation; YAML indents with spaces".into();
+    }
+    format!("not YAML: {info}")
+}
+
+/// Turns events into nodes without recursion.
+#[derive(Default)]
+struct Builder {
+    documents: Vec<Node>,
+    faults: Vec<Fault>,
+    open: Vec<Open>,
+    anchors: HashMap<usize, Node>,
+    nodes: usize,
+}
+
+/// A list or map whose end has not come yet.
+struct Open {
+    place: Place,
+    anchor: usize,
+    kind: OpenKind,
+}
+
+enum OpenKind {
+    List(Vec<Node>),
+    Map { entries: Vec<Entry>, key: Option<(String, Place)>, lines: HashMap<String, u32> },
+}
+
+impl Builder {
+    fn event(&mut self, event: Event<'_>, span: Span) -> Result<(), Fault> {
+        let place = place_at(span.start.line(), span.start.col());
+        match event {
+            Event::Scalar(text, style, anchor, tag) => {
+                let text_tag = tag.as_deref().is_some_and(is_text);
+                self.refuse_tag(tag.as_deref(), place);
+                let plain = style == ScalarStyle::Plain && !text_tag;
+                let scalar = Scalar { text: text.into_owned(), plain };
+                self.add(Node { place, value: Value::Scalar(scalar) }, anchor, 1)
+            }
+            Event::SequenceStart(anchor, tag) => {
+                self.refuse_tag(tag.as_deref(), place);
+                self.open(Open { place, anchor, kind: OpenKind::List(Vec::new()) })
+            }
+            Event::MappingStart(anchor, tag) => {
+                self.refuse_tag(tag.as_deref(), place);
+                self.open(Open {
+                    place,
+                    anchor,
+                    kind: OpenKind::Map { entries: Vec::new(), key: None, lines: HashMap::new() },
+                })
+            }
+            Event::SequenceEnd | Event::MappingEnd => {
+                let Some(open) = self.open.pop() else { return Ok(()) };
+                let value = match open.kind {
+                    OpenKind::List(items) => Value::List(items),
+                    OpenKind::Map { entries, .. } => Value::Map(entries),
+                };
+                self.add(Node { place: open.place, value }, open.anchor, 1)
+            }
+            Event::Alias(anchor) => {
+                let Some(node) = self.anchors.get(&anchor) else {
+                    return Err(Fault {
+                        place,
+                        message: "the alias names an anchor that is not complete here".into(),
+                    });
+                };
+                // Measured before it is copied: the copy is what a hostile file would make expensive.
+                let (size, depth) = measure(node);
+                if self.open.len() + depth > MAX_DEPTH {
+                    return Err(too_deep(place));
+                }
+                if self.nodes + size > MAX_NODES {
+                    return Err(too_many(place));
+                }
+                let node = node.clone();
+                self.add(node, 0, size)
+            }
+            Event::DocumentStart(_) => {
+                self.anchors.clear();
+                Ok(())
+            }
+            Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => Ok(()),
+        }
+    }
+
+    fn open(&mut self, open: Open) -> Result<(), Fault> {
+        if self.open.len() >= MAX_DEPTH {
+            return Err(too_deep(open.place));
+        }
+        self.open.push(open);
+        Ok(())
+    }
+
+    fn add(&mut self, node: Node, anchor: usize, size: usize) -> Result<(), Fault> {
+        self.nodes += size;
+        if self.nodes > MAX_NODES {
+            return Err(too_many(node.place));
+        }
+        if anchor > 0 {
+            // An anchored copy is held beside the original: it counts twice.
+            self.nodes += measure(&node).0;
+            self.anchors.insert(anchor, node.clone());
+        }
+        match self.open.last_mut().map(|open| &mut open.kind) {
+            None => self.documents.push(node),
+            Some(OpenKind::List(items)) => items.push(node),
+            Some(OpenKind::Map { entries, key, lines }) => match key.take() {
+                Some((key, place)) => match lines.get(&key) {
+                    Some(first) => {
+                        let message =
+                            format!("{} is given twice, first in line {first}; keep one", show(&key));
+                        self.faults.push(Fault { place, message });
+                    }
+                    None => {
+                        lines.insert(key.clone(), place.line);
+                        entries.push(Entry { key, place, node });
+                    }
+                },
+                None => match node.value {
+                    Value::Scalar(scalar) => *key = Some((scalar.text, node.place)),
+                    _ => {
+                        return Err(Fault {
+                            place: node.place,
+                            message: "a list or map cannot be a key; write text".into(),
+                        });
+                    }
+                },
+            },
+        }
+        Ok(())
+    }
+
+    fn refuse_tag(&mut self, tag: Option<&Tag>, place: Place) {
+        if let Some(tag) = tag.filter(|tag| !is_text(tag)) {
+            let name = format!("{}{}", tag.handle, tag.suffix).replace("tag:yaml.org,2002:", "!!");
+            let message = format!("the tag {} has no meaning here; remove it", show(&name));
+            self.faults.push(Fault { place, message });
+        }
+    }
+}
+
+fn too_deep(place: Place) -> Fault {
+    Fault { place, message: format!("nested deeper than {MAX_DEPTH} levels; no resource needs that") }
+}
+
+fn too_many(place: Place) -> Fault {
+    Fault { place, message: format!("more than {MAX_NODES} values, aliases included; split the file") }
+}
+
+fn is_text(tag: &Tag) -> bool {
+    tag.is_yaml_core_schema() && tag.suffix == "str"
+}
+
+/// Nodes in it and levels of nesting.
+fn measure(node: &Node) -> (usize, usize) {
+    let children: Vec<&Node> = match &node.value {
+        Value::Scalar(_) => return (1, 0),
+        Value::List(items) => items.iter().collect(),
+        Value::Map(entries) => entries.iter().map(|entry| &entry.node).collect(),
+    };
+    children
+        .into_iter()
+        .map(measure)
+        .fold((1, 1), |(size, depth), (inner, below)| (size + inner, depth.max(below + 1)))
+}
