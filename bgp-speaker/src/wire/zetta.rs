@@ -93,9 +93,7 @@ mod tests {
         out[1] = "[]".into();
         out[2] = "None".into();
         out[3] = "None".into();
-        for at in 4..7 {
-            out[at] = "{}".into();
-        }
+        out[4..].fill("{}".into());
         let sorted = |values: Vec<String>| {
             format!("{:?}", values.into_iter().collect::<std::collections::BTreeSet<_>>())
         };
