@@ -148,6 +148,10 @@ pub(super) fn encode_update(update: &Update, codec: &Codec, out: &mut BytesMut) 
         encode_end_of_rib(family, out);
         return Ok(());
     }
+    // A message that says nothing would be read as an End-of-RIB.
+    if update.reach.is_empty() && update.unreach.is_empty() {
+        return Err(EncodeError::NotOneUpdate);
+    }
     let (withdrawn, mp_withdrawn) =
         one_each(update.unreach.iter(), |nlri| nlri.family() == AfiSafi::Ipv4Unicast)?;
     let legacy =

@@ -19,6 +19,8 @@ mod nlri;
 pub mod notification;
 pub mod open;
 mod refresh;
+#[cfg(test)]
+mod tests;
 pub mod update;
 mod validate;
 mod walk;

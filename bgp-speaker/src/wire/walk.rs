@@ -209,9 +209,7 @@ impl<'a> Walk<'a> {
     fn mp_reach(&mut self, value: &[u8], octets: &[u8]) -> Result<(), MessageError> {
         match mp_reach(value, self.codec).map_err(|Unreadable| error(9, octets))? {
             Ok((nexthop, nlri)) => {
-                let martian = is_martian(nexthop.address)
-                    || nexthop.link_local.is_some_and(|address| is_martian(IpAddr::V6(address)));
-                if martian && !nlri.is_empty() {
+                if is_martian(nexthop.address) && !nlri.is_empty() {
                     let reason = format!("next hop {} is not a host's address", nexthop.address);
                     self.fault(code::MP_REACH_NLRI, FaultAction::TreatAsWithdraw, &reason);
                 }
@@ -277,6 +275,8 @@ impl<'a> Walk<'a> {
         if let Some(as4_path) = self.as4_path
             && let Some(path) = self.kept.iter_mut().find(|kept| kept.code == code::AS_PATH)
             && let Some(merged) = as_path::merge(&path.value, &as_path::without_confederation(as4_path))
+            // Sets count one, so that two paths within the limit can make one that is not.
+            && as_path::check::<4>(&merged).is_ok()
         {
             path.value = merged.into();
         }
@@ -355,7 +355,7 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// Adds prefixes to the list of their family.
+/// Adds prefixes to the list of their family; IPv4 comes first, as it does in the message.
 fn withdraw(unreach: &mut Vec<Nlri>, nlri: Nlri) {
     if nlri.is_empty() {
         return;
@@ -364,7 +364,10 @@ fn withdraw(unreach: &mut Vec<Nlri>, nlri: Nlri) {
     for list in unreach.iter_mut() {
         rest = rest.and_then(|nlri| list.append(nlri).err());
     }
-    unreach.extend(rest);
+    match rest {
+        Some(nlri @ Nlri::V4(_)) => unreach.insert(0, nlri),
+        other => unreach.extend(other),
+    }
 }
 
 /// RFC 8092 section 5: a repeated Large Community counts once.
