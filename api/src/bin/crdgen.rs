@@ -1,8 +1,8 @@
 //! `crdgen`: prints deploy/crds.yaml.
 
-use std::error::Error;
+use std::io::{self, Write};
 
-fn main() -> Result<(), Box<dyn Error>> {
-    print!("{}", api::crd::render()?);
-    Ok(())
+fn main() -> io::Result<()> {
+    let text = api::crd::render().map_err(io::Error::other)?;
+    io::stdout().write_all(text.as_bytes())
 }

@@ -112,7 +112,7 @@ fn peers(
             None => "name a BGPPeer that is given".into(),
         };
         report
-            .refuse(&format!("spec.peers[{index}]"), format!("there is no BGPPeer {}; {remedy}", show(name)))
+            .misses(&format!("spec.peers[{index}]"), format!("there is no BGPPeer {}; {remedy}", show(name)))
     })?;
     names.sort();
     names.dedup();

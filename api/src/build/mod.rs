@@ -75,6 +75,8 @@ pub struct Finding {
     pub message: String,
     /// Index of the object it contradicts.
     pub other: Option<usize>,
+    /// It names an object that is not among those given.
+    pub missing: bool,
 }
 
 /// Where the mistakes of one object go.
@@ -91,19 +93,26 @@ impl Report<'_> {
             path: path.into(),
             message: message.into(),
             other: None,
+            missing: false,
         });
+        None
+    }
+
+    /// Records a reference to an object that is not there.
+    fn misses<T>(&mut self, path: &str, message: impl Into<String>) -> Option<T> {
+        self.refuse::<T>(path, message);
+        if let Some(finding) = self.findings.last_mut() {
+            finding.missing = true;
+        }
         None
     }
 
     /// Records a contradiction with another object.
     fn contradicts(&mut self, other: usize, path: &str, message: impl Into<String>) {
-        let other = Some(other).filter(|other| *other != self.object);
-        self.findings.push(Finding {
-            object: self.object,
-            path: path.into(),
-            message: message.into(),
-            other,
-        });
+        self.refuse::<()>(path, message);
+        if let Some(finding) = self.findings.last_mut() {
+            finding.other = Some(other).filter(|other| *other != self.object);
+        }
     }
 }
 

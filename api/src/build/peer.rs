@@ -254,7 +254,7 @@ fn md5(report: &mut Report<'_>, reference: &SecretRef, objects: &[Object]) -> Op
                 show(wanted)
             ),
         };
-        return report.refuse(&format!("{PATH}.name"), message);
+        return report.misses(&format!("{PATH}.name"), message);
     };
     // A Secret that was refused has been reported itself.
     let Spec::Secret(entries) = &secret.spec else { return None };

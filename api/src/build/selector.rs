@@ -14,7 +14,7 @@ pub(super) fn selects(
 ) -> bool {
     let Some(selector) = selector else { return true };
     for (index, requirement) in selector.match_expressions.iter().enumerate() {
-        let path = format!("{path}.matchExpressions[{index}].values");
+        let path = format!("{path}.matchExpressions[{index}]");
         let wants_values = matches!(requirement.operator, SelectorOperator::In | SelectorOperator::NotIn);
         if wants_values && requirement.values.is_empty() {
             report.refuse::<()>(&path, format!("{:?} needs values; give at least one", requirement.operator));

@@ -77,6 +77,13 @@ impl Checker<'_> {
             let inner = join(path, &entry.key);
             match known.and_then(|known| known.get(&entry.key)).or(others) {
                 Some(schema) => {
+                    // Labels have keys of their own; ours are never read as something else.
+                    let key = Scalar { text: entry.key.clone(), plain: entry.plain };
+                    if let Some(what) = key.trap() {
+                        let fault = format!("older YAML readers take the key {{}} for {what}");
+                        self.refuse(entry.place, &inner, self.quote_me(&key, &fault));
+                        continue;
+                    }
                     if let Some(value) = self.value(&entry.node, entry.place, &inner, schema) {
                         map.insert(entry.key.clone(), value);
                     }
@@ -89,12 +96,14 @@ impl Checker<'_> {
         {
             let inner = join(path, name);
             // Given but refused is no second mistake.
+            let schema = known.and_then(|known| known.get(name)).unwrap_or(&Json::Null);
             if !map.contains_key(name)
-                && !self.refusals.iter().any(|refusal| refusal.path.starts_with(&inner))
+                && !self.refusals.iter().any(|refusal| is_inside(&refusal.path, &inner))
             {
                 let place = entries.iter().find(|entry| entry.key == name).map_or(place, |entry| entry.place);
-                self.refuse(place, &inner, format!("is missing; {}", remedy(self.kind, &inner)));
+                self.refuse(place, &inner, format!("is missing; {}", remedy(self.kind, &inner, schema)));
             }
+            map.entry(name).or_insert_with(|| placeholder(schema));
         }
         Some(Json::Object(map))
     }
@@ -121,14 +130,11 @@ impl Checker<'_> {
         for (index, item) in items.iter().enumerate() {
             let path = format!("{path}[{index}]");
             let before = self.refusals.len();
-            match self.value(item, item.place, &path, inner) {
-                Some(value) => list.push(value),
-                None if self.refusals.len() == before => {
-                    self.refuse(item.place, &path, "an empty entry is not allowed; remove it");
-                }
-                // A hole would shift the paths of the entries behind it.
-                None => list.push(Json::Null),
+            let value = self.value(item, item.place, &path, inner);
+            if value.is_none() && self.refusals.len() == before {
+                self.refuse(item.place, &path, "an empty entry is not allowed; remove it");
             }
+            list.push(value.unwrap_or_else(|| placeholder(inner)));
         }
         let least = schema.get("minItems").and_then(Json::as_u64).unwrap_or(0);
         if least > 0 && items.is_empty() {
@@ -240,7 +246,9 @@ impl Checker<'_> {
                     "no" | "off" | "n" | "disabled" | "false" => "write false, without quotes",
                     _ => "use true or false",
                 };
-                self.refuse(place, path, format!("{} is not allowed; {remedy}", show(&scalar.text)))
+                let found = show(&scalar.text);
+                let found = if scalar.plain { found } else { format!("\"{found}\"") };
+                self.refuse(place, path, format!("{found} is not allowed; {remedy}"))
             }
         }
     }
@@ -273,9 +281,40 @@ fn join(path: &str, key: &str) -> String {
     if path.is_empty() { key } else { format!("{path}.{key}") }
 }
 
+/// `spec.timers.hold` is inside `spec.timers` and inside itself, `spec.families[0]` inside `spec.families`.
+pub(super) fn is_inside(path: &str, outer: &str) -> bool {
+    path.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+}
+
+/// Stands for a needed field that was refused, so that the rest of the document can be read and checked.
+/// What is then found about it is left out as a consequence of the refusal.
+fn placeholder(schema: &Json) -> Json {
+    if let Some(word) = schema.get("enum").and_then(Json::as_array).and_then(|words| words.first()) {
+        return word.clone();
+    }
+    match schema.get("type").and_then(Json::as_str) {
+        Some("object") => {
+            let needed = schema
+                .get("required")
+                .and_then(Json::as_array)
+                .into_iter()
+                .flatten()
+                .filter_map(Json::as_str);
+            let inner =
+                |name: &str| schema.get("properties").and_then(|known| known.get(name)).map(placeholder);
+            Json::Object(needed.filter_map(|name| Some((name.to_owned(), inner(name)?))).collect())
+        }
+        Some("array") => json!([]),
+        Some("boolean") => json!(false),
+        Some("integer") => schema.get("minimum").cloned().unwrap_or_else(|| json!(0)),
+        Some("string") => json!(""),
+        _ => json!(0),
+    }
+}
+
 /// What to give where something needed is missing.
-fn remedy(kind: &str, path: &str) -> &'static str {
-    match (kind, path) {
+fn remedy(kind: &str, path: &str, schema: &Json) -> String {
+    let remedy = match (kind, path) {
         ("BGPPeer", "spec.neighbor") => "give neighbor: {address: ADDRESS} or {listen: {ranges: [PREFIX]}}",
         ("BGPPeer", "spec.remoteASN") => "give a number, external, internal or any",
         ("Advertisement", "spec.source") => {
@@ -283,6 +322,17 @@ fn remedy(kind: &str, path: &str) -> &'static str {
         }
         ("IPPool", "spec.cidrs") => "give a list of prefixes",
         (_, "metadata" | "metadata.name") => "give the resource a name",
-        _ => "it is needed here",
-    }
+        _ => {
+            let words = |field: &str| {
+                let words = schema.get(field)?.as_array()?.iter().filter_map(Json::as_str);
+                Some(words.collect::<Vec<_>>().join(", "))
+            };
+            return match (words("enum"), words("required")) {
+                (Some(words), _) => format!("use {words}"),
+                (_, Some(fields)) => format!("give at least {fields}"),
+                _ => "give a value".into(),
+            };
+        }
+    };
+    remedy.into()
 }

@@ -1,11 +1,12 @@
 //! One YAML document: which resource it is, and its way from tree to typed spec.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use k8s_openapi::ByteString;
 use serde_json::{Value as Json, json};
 
-use super::check::{Refusal, check};
+use super::check::{Refusal, check, is_inside};
 use super::tree::{Meaning, Node, Value};
 use super::unimplemented;
 use crate::build::{Object, Spec};
@@ -24,27 +25,32 @@ pub(super) struct Document {
     pub(super) object: Object,
 }
 
+/// What a YAML document turned out to be.
+pub(super) enum Read {
+    /// A resource, perhaps with problems.
+    Document(Box<Document>),
+    /// Nothing between two separators.
+    Empty,
+    /// No kind of ours.
+    Refused,
+}
+
 impl Document {
-    /// Reads one document; `None` when it is empty or of another kind. What is wrong goes to `problems`.
-    pub(super) fn read(
-        file: &str,
-        root: Node,
-        definitions: &[Json],
-        problems: &mut Vec<Problem>,
-    ) -> Option<Self> {
+    /// Reads one document. What is wrong goes to `problems`.
+    pub(super) fn read(file: &str, root: Node, problems: &mut Vec<Problem>) -> Read {
         if let Value::Scalar(scalar) = &root.value
             && scalar.meaning() == Meaning::Null
         {
-            return None;
+            return Read::Empty;
         }
         let kind = match kind(&root) {
             Ok(kind) => kind,
             Err((path, message)) => {
                 problems.push(problem(file, &root, &resource(&root), path, message));
-                return None;
+                return Read::Refused;
             }
         };
-        let (value, refusals) = check(kind, &root, "", &document_schema(kind, definitions));
+        let (value, refusals) = check(kind, &root, "", document_schema(kind));
         let resource = resource(&root);
         let typed = value.as_ref().map(|value| typed(kind, value));
         let mut document = Self {
@@ -85,7 +91,7 @@ impl Document {
             }
             Some(Err(_)) | None => {}
         }
-        Some(document)
+        Read::Document(Box::new(document))
     }
 
     /// Whether a finding about `path` only repeats a refusal: the same field, one in it, or one around it.
@@ -155,11 +161,6 @@ impl Document {
     }
 }
 
-/// `spec.timers.hold` is inside `spec.timers` and inside itself, `spec.families[0]` inside `spec.families`.
-fn is_inside(path: &str, outer: &str) -> bool {
-    path.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
-}
-
 /// The kind, or the field that makes it none of ours.
 fn kind(root: &Node) -> Result<&'static str, (&'static str, String)> {
     if !matches!(root.value, Value::Map(_)) {
@@ -210,14 +211,23 @@ fn problem(file: &str, root: &Node, resource: &str, path: &str, message: String)
 /// `BGPPeer/tor`, as far as the document says.
 fn resource(root: &Node) -> String {
     let kind = root.text("kind").map(show).unwrap_or_default();
-    match root.get("metadata").and_then(|entry| entry.node.text("name")) {
-        Some(name) => format!("{kind}/{}", show(name)),
+    match root.get("metadata").and_then(|entry| entry.node.text("name")).map(show) {
+        Some(name) if kind.is_empty() => name,
+        Some(name) => format!("{kind}/{name}"),
         None => kind,
     }
 }
 
-/// The schema of a whole document: the kind's own, with the fields every object has.
-fn document_schema(kind: &str, definitions: &[Json]) -> Json {
+/// The schema of a whole document of one kind.
+fn document_schema(kind: &str) -> &'static Json {
+    static SCHEMAS: LazyLock<BTreeMap<&str, Json>> = LazyLock::new(|| {
+        KINDS.into_iter().chain(["Secret"]).map(|kind| (kind, make_document_schema(kind))).collect()
+    });
+    SCHEMAS.get(kind).unwrap_or(&Json::Null)
+}
+
+/// The kind's own schema, with the fields every object has.
+fn make_document_schema(kind: &str) -> Json {
     let text = json!({ "type": "string" });
     let texts = json!({ "type": "object", "additionalProperties": text });
     let mut metadata = json!({ "name": text, "labels": texts, "annotations": texts });
@@ -238,10 +248,8 @@ fn document_schema(kind: &str, definitions: &[Json]) -> Json {
         ] {
             set(&mut properties, name, schema.clone());
         }
-    } else if let Some(spec) =
-        schema(definitions, kind).and_then(|mut schema| Some(schema.pointer_mut("/properties/spec")?.take()))
-    {
-        set(&mut properties, "spec", spec);
+    } else if let Some(spec) = schema(kind).and_then(|schema| schema.pointer("/properties/spec")) {
+        set(&mut properties, "spec", spec.clone());
     }
     let metadata = json!({ "type": "object", "properties": metadata, "required": ["name"] });
     set(&mut properties, "metadata", metadata);

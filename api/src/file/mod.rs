@@ -11,14 +11,11 @@ mod unimplemented;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value as Json;
-
-use self::document::Document;
+use self::document::{Document, Read};
 use crate::build::{self, Finding};
-use crate::crd;
 use crate::desired::DesiredState;
 use crate::problem::Problem;
 
@@ -30,8 +27,9 @@ const MAX_BYTES: u64 = 4 * 1024 * 1024;
 pub struct Documents {
     documents: Vec<Document>,
     problems: Vec<Problem>,
-    definitions: Vec<Json>,
     files: BTreeSet<PathBuf>,
+    /// Something was not read, so that what is missing may be in there.
+    incomplete: bool,
 }
 
 /// Reads `paths` (files, or folders of `*.yaml` and `*.yml`) and builds what `node` must do.
@@ -62,25 +60,20 @@ impl Documents {
                 let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
                 let mut problem = whole_file(file, "is not UTF-8 text; save it as UTF-8");
                 problem.line = u32::try_from(line).ok();
-                self.problems.push(problem);
+                self.lose(problem);
                 return;
             }
         };
-        if self.definitions.is_empty() {
-            match crd::definitions() {
-                Ok(definitions) => self.definitions = definitions,
-                Err(error) => {
-                    self.problems.push(whole_file(file, format!("the schemas cannot be made: {error}")))
-                }
+        let parsed = tree::parse(text);
+        self.incomplete |= !parsed.complete;
+        for node in parsed.documents {
+            match Document::read(file, node, &mut self.problems) {
+                Read::Document(document) => self.documents.push(*document),
+                Read::Refused => self.incomplete = true,
+                Read::Empty => {}
             }
         }
-        let (nodes, faults) = tree::parse(text);
-        for node in nodes {
-            if let Some(document) = Document::read(file, node, &self.definitions, &mut self.problems) {
-                self.documents.push(document);
-            }
-        }
-        self.problems.extend(faults.into_iter().map(|fault| Problem {
+        self.problems.extend(parsed.faults.into_iter().map(|fault| Problem {
             line: Some(fault.place.line),
             column: Some(fault.place.column),
             ..whole_file(file, fault.message)
@@ -109,7 +102,7 @@ impl Documents {
     /// A finding with its place, unless it follows from what was refused before.
     fn problem(&self, finding: &Finding) -> Option<Problem> {
         let document = self.documents.get(finding.object)?;
-        if document.follows_from_refusal(&finding.path) {
+        if document.follows_from_refusal(&finding.path) || (finding.missing && self.incomplete) {
             return None;
         }
         let other = finding.other.and_then(|other| self.documents.get(other));
@@ -118,6 +111,11 @@ impl Documents {
             None => finding.message.clone(),
         };
         Some(document.problem(&finding.path, message))
+    }
+
+    fn lose(&mut self, problem: Problem) {
+        self.incomplete = true;
+        self.problems.push(problem);
     }
 
     fn add_path(&mut self, path: &Path) {
@@ -131,7 +129,7 @@ impl Documents {
                     .push(whole_file(&name, "the folder has no *.yaml or *.yml file; put one there"));
             }
             Ok(files) => files.iter().for_each(|file| self.add_file(file)),
-            Err(error) => self.problems.push(whole_file(&name, format!("cannot be read: {error}"))),
+            Err(error) => self.lose(whole_file(&name, format!("cannot be read: {error}"))),
         }
     }
 
@@ -143,9 +141,9 @@ impl Documents {
         let name = path.display().to_string();
         let mut bytes = Vec::new();
         match File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes)) {
-            Err(error) => self.problems.push(whole_file(&name, format!("cannot be read: {error}"))),
+            Err(error) => self.lose(whole_file(&name, format!("cannot be read: {error}"))),
             Ok(_) if bytes.len() as u64 > MAX_BYTES => {
-                self.problems.push(whole_file(&name, "is larger than 4 MiB; split it"));
+                self.lose(whole_file(&name, "is larger than 4 MiB; split it"));
             }
             Ok(_) => self.add(&name, &bytes),
         }

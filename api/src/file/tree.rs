@@ -42,6 +42,8 @@ pub(crate) enum Value {
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     pub(crate) key: String,
+    /// Not quoted.
+    pub(crate) plain: bool,
     pub(crate) place: Place,
     pub(crate) node: Node,
 }
@@ -70,6 +72,15 @@ pub(crate) enum Meaning<'a> {
 pub(crate) struct Fault {
     pub(crate) place: Place,
     pub(crate) message: String,
+}
+
+/// What a text held.
+#[derive(Debug)]
+pub(crate) struct Parsed {
+    pub(crate) documents: Vec<Node>,
+    pub(crate) faults: Vec<Fault>,
+    /// Whether it was read to its end.
+    pub(crate) complete: bool,
 }
 
 impl Scalar {
@@ -206,8 +217,9 @@ impl Node {
 
 /// Reads every document of `text`; the faults come in the order of the text. After a syntax error
 /// nothing can be said about the rest, so the documents before it are returned.
-pub(crate) fn parse(text: &str) -> (Vec<Node>, Vec<Fault>) {
+pub(crate) fn parse(text: &str) -> Parsed {
     let mut builder = Builder::default();
+    let mut complete = true;
     let mut parser = Parser::new_from_str(text);
     while let Some(event) = parser.next_event() {
         let step = match event {
@@ -220,10 +232,11 @@ pub(crate) fn parse(text: &str) -> (Vec<Node>, Vec<Fault>) {
         };
         if let Err(fault) = step {
             builder.faults.push(fault);
+            complete = false;
             break;
         }
     }
-    (builder.documents, builder.faults)
+    Parsed { documents: builder.documents, faults: builder.faults, complete }
 }
 
 fn place_at(line: usize, column: usize) -> Place {
@@ -261,7 +274,7 @@ struct Open {
 
 enum OpenKind {
     List(Vec<Node>),
-    Map { entries: Vec<Entry>, key: Option<(String, Place)>, lines: HashMap<String, u32> },
+    Map { entries: Vec<Entry>, key: Option<(Scalar, Place)>, lines: HashMap<String, u32> },
 }
 
 impl Builder {
@@ -343,19 +356,19 @@ impl Builder {
             None => self.documents.push(node),
             Some(OpenKind::List(items)) => items.push(node),
             Some(OpenKind::Map { entries, key, lines }) => match key.take() {
-                Some((key, place)) => match lines.get(&key) {
+                Some((key, place)) => match lines.get(&key.text) {
                     Some(first) => {
                         let message =
-                            format!("{} is given twice, first in line {first}; keep one", show(&key));
+                            format!("{} is given twice, first in line {first}; keep one", show(&key.text));
                         self.faults.push(Fault { place, message });
                     }
                     None => {
-                        lines.insert(key.clone(), place.line);
-                        entries.push(Entry { key, place, node });
+                        lines.insert(key.text.clone(), place.line);
+                        entries.push(Entry { key: key.text, plain: key.plain, place, node });
                     }
                 },
                 None => match node.value {
-                    Value::Scalar(scalar) => *key = Some((scalar.text, node.place)),
+                    Value::Scalar(scalar) => *key = Some((scalar, node.place)),
                     _ => {
                         return Err(Fault {
                             place: node.place,

@@ -21,8 +21,8 @@ pub(super) fn timers(report: &mut Report<'_>, spec: Option<&bgp::Timers>) -> Opt
     let spec = spec.unwrap_or(&default);
     let hold = hold(report, spec.hold.as_ref());
     let keepalive = match (&spec.keepalive, hold) {
-        (Some(written), Some(hold)) => keepalive(report, written, hold),
-        (_, hold) => hold.map(|hold| hold / 3),
+        (Some(written), hold) => keepalive(report, written, hold),
+        (None, hold) => hold.map(|hold| hold / 3),
     };
     let within_an_hour = Limits { least: 1, most: HOUR, remedy: "use 1s to 1h" };
     let mut other = |path, written: Option<&Interval>, default| match written {
@@ -51,10 +51,11 @@ fn hold(report: &mut Report<'_>, written: Option<&Interval>) -> Option<Duration>
     Some(hold)
 }
 
-fn keepalive(report: &mut Report<'_>, written: &Interval, hold: Duration) -> Option<Duration> {
+fn keepalive(report: &mut Report<'_>, written: &Interval, hold: Option<Duration>) -> Option<Duration> {
     const PATH: &str = "spec.timers.keepalive";
     let limits = Limits { least: 0, most: 65535 / 3, remedy: "use at most a third of hold" };
     let keepalive = interval(report, PATH, written, &limits)?;
+    let hold = hold?;
     if hold.is_zero() != keepalive.is_zero() {
         let message = if hold.is_zero() {
             format!("{} is not allowed with hold 0s, which turns it off; use 0s or remove it", written.0)
