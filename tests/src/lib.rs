@@ -1,1 +1,13 @@
-//! placeholder
+//! What the tests and benchmarks of towpath share: namespaces, traffic, snapshots, other speakers.
+//!
+//! Everything here is independent of the code under test: the traffic meter counts packets, the
+//! snapshots read the kernel, the BGP feeder has an encoder of its own. Needs Linux and root (or a
+//! user namespace in which the caller is root).
+
+pub mod feeder;
+pub mod kernel;
+pub mod meter;
+pub mod netns;
+pub mod speakers;
+pub mod tools;
+pub mod wait;
