@@ -21,6 +21,11 @@ pub const MAX_MESSAGE: usize = 4096;
 /// Largest message with RFC 8654; never OPEN or KEEPALIVE.
 pub const MAX_EXTENDED_MESSAGE: usize = 65535;
 
+/// A message that cannot be written.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("does not fit in a message")]
+pub struct EncodeError;
+
 /// One BGP message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
