@@ -9,6 +9,7 @@
 //! `wire`, `session` and `rib` are pure: no sockets, no runtime, no clock. `transport`, `peer` and
 //! `speaker` carry values between them and the network. [`handle::SpeakerHandle`] is the only door in.
 
+pub mod filter;
 pub mod rib;
 pub mod session;
 pub mod wire;
