@@ -9,7 +9,20 @@
 //! `wire`, `session` and `rib` are pure: no sockets, no runtime, no clock. `transport`, `peer` and
 //! `speaker` carry values between them and the network. [`handle::SpeakerHandle`] is the only door in.
 
+mod connection;
 pub mod filter;
+pub mod handle;
+mod managed;
+mod outbound;
+mod peer;
+pub mod query;
+mod report;
+mod restart;
 pub mod rib;
 pub mod session;
+pub mod speaker;
+pub mod status;
+mod transport;
 pub mod wire;
+
+pub use handle::SpeakerHandle;

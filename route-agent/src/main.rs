@@ -1,1 +1,13 @@
-fn main() {}
+//! `towpath`: the node daemon and the operator's command in one file.
+
+mod cli;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // A lab's nodes are this program again; they change namespaces, which works only before any thread starts.
+    if let Some(code) = lab::maybe_run_helper() {
+        return code;
+    }
+    cli::run()
+}

@@ -100,6 +100,8 @@ pub struct Counts {
     pub received: u32,
     /// Of these, not rejected by import.
     pub accepted: u32,
+    /// Of these, kept through a restart of the peer.
+    pub stale: u32,
     /// Of these, best.
     pub best: u32,
     /// Prefixes the peer is told, or will be.
@@ -157,6 +159,11 @@ impl Rib {
         })
     }
 
+    /// Every path of every prefix.
+    pub fn all_paths(&self) -> impl Iterator<Item = RouteView> + '_ {
+        self.ids().flat_map(|id| self.views(id))
+    }
+
     /// Counts of all peers, IPv4 then IPv6, in one pass over the table. By [`PeerId`].
     pub fn counts(&self) -> Vec<[Counts; 2]> {
         let mut counts = vec![[Counts::default(); 2]; self.peers.len()];
@@ -168,6 +175,7 @@ impl Rib {
                 let Some(count) = counts.get_mut(usize::from(path.peer)) else { continue };
                 count[family].received += 1;
                 count[family].accepted += u32::from(path.verdict() == Verdict::Accepted);
+                count[family].stale += u32::from(path.stale());
                 count[family].best += u32::from(best.is_some_and(|best| best.peer == path.peer));
             }
             let Some(best) = best else { continue };

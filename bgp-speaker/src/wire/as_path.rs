@@ -370,7 +370,7 @@ mod tests {
     #[test]
     fn prepending_starts_a_segment_when_the_first_is_full_or_a_set() {
         assert_eq!(show(&prepend(&[], 65000, 1)), "65000");
-        assert_eq!(prepend(&[], 65000, 0), []);
+        assert_eq!(prepend(&[], 65000, 0), Vec::<u8>::new());
         assert_eq!(show(&prepend(&sequence(&[1]), 65000, 2)), "65000 65000 1");
         assert_eq!(show(&prepend(&hex!("01 01 00000005"), 65000, 1)), "65000 {5}");
         let full = prepend(&sequence(&[1; 255]), 65000, 1);

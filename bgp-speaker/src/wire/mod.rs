@@ -48,11 +48,6 @@ pub const MAX_EXTENDED_MESSAGE: usize = 65535;
 /// Stands for an AS number of four octets where only two fit (RFC 6793 section 4.1).
 pub const AS_TRANS: u16 = 23456;
 
-/// A message that cannot be written.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("does not fit in a message")]
-pub struct EncodeError;
-
 /// One BGP message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {

@@ -361,7 +361,7 @@ mod tests {
         let sent = Notification::cease_shutdown(&"é".repeat(200));
         assert_eq!(sent.data.len(), 255);
         assert_eq!(sent.shutdown_text(), Some("é".repeat(127)));
-        assert_eq!(Notification::cease_reset("").data, []);
+        assert_eq!(Notification::cease_reset("").data, Vec::<u8>::new());
     }
 
     #[test]

@@ -1,0 +1,60 @@
+# towpath: what people and continuous integration run. `make help` lists the targets.
+#
+# Build caches live outside the work tree. The cargo folder is keyed by compiler, so that a new compiler
+# starts clean; cargo itself keys everything below by sources and flags.
+
+SHELL := /bin/bash
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/towpath
+COMPILER := $(shell rustc -vV 2>/dev/null | sha256sum | cut -c1-12)
+export CARGO_TARGET_DIR ?= $(CACHE)/target-$(COMPILER)
+BIN := $(CARGO_TARGET_DIR)/release
+# Labs need root, or a user who may become it.
+ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env=HOME,PATH,CARGO_TARGET_DIR,TOWPATH_BIN,TOWPATH_TOOLS)
+export TOWPATH_BIN := $(BIN)/towpath
+
+.PHONY: help setup setup-demo build demo test unit labs lint doc bench fuzz-smoke crds ci clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## install or fetch what the tests need: tools, and FRR and BIRD unpacked beside the system
+	@tests/setup/packages.sh
+
+setup-demo: # the demo needs ip(8), nothing else
+	@command -v ip >/dev/null || tests/setup/packages.sh --tools-only
+
+build: ## towpath, bgp-speaker and the test programs, as people run them
+	cargo build --release --locked --workspace --bins
+
+demo: setup-demo ## two racks on this machine: sessions, routes, traffic, a dying switch (KEEP=1 leaves it up)
+	cargo build --release --locked -p route-agent -p towpath-tests --bin towpath --bin towpath-demo
+	$(ROOT) $(BIN)/towpath-demo $(if $(KEEP),--keep)
+
+test: setup lint unit labs ## everything a change must pass
+
+unit: ## tables, properties, virtual clocks: no network
+	cargo test --release --locked --workspace --exclude towpath-tests
+
+labs: build ## real daemons and a real kernel in namespaces
+	export TOWPATH_TOOLS="$$(tests/setup/packages.sh)" && \
+	$(ROOT) env "PATH=$$PATH" TOWPATH_TOOLS="$$TOWPATH_TOOLS" TOWPATH_BIN=$(TOWPATH_BIN) \
+	  cargo test --release --locked -p towpath-tests -- --test-threads=1
+
+lint: ## formatting, clippy and rustdoc, warnings denied
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
+
+doc: ## API documentation
+	cargo doc --locked --workspace --no-deps
+
+bench: setup build ## towpath beside FRR and BIRD in one run; writes docs/benchmarks.md
+	$(ROOT) env TOWPATH_TOOLS="$$(tests/setup/packages.sh)" TOWPATH_BIN=$(TOWPATH_BIN) $(BIN)/bench-bgp --write docs/benchmarks.md
+
+fuzz-smoke: ## each fuzz target for a minute (needs a nightly compiler and cargo-fuzz)
+	fuzz/smoke.sh 60
+
+crds: ## regenerate deploy/crds.yaml from api/
+	cargo run --release --locked -p towpath-api --bin crdgen > deploy/crds.yaml
+
+ci: test ## what continuous integration runs

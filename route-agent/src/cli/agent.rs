@@ -1,0 +1,61 @@
+//! `towpath agent`: starts the node daemon.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Args;
+use route_agent::daemon::{self, Options};
+use tracing_subscriber::EnvFilter;
+
+use super::DEFAULT_SOCKET;
+
+#[derive(Args)]
+pub(crate) struct AgentArgs {
+    /// File or folder of YAML documents; may be given several times. Changes are applied as they are written.
+    #[arg(short, long = "file", value_name = "PATH", default_value = "/etc/towpath")]
+    files: Vec<PathBuf>,
+    /// This node's name in the files; default: the host name.
+    #[arg(long)]
+    node: Option<String>,
+    /// Control socket.
+    #[arg(long, env = "TOWPATH_SOCKET", default_value = DEFAULT_SOCKET)]
+    socket: PathBuf,
+    /// What must survive a restart: the last good configuration, old values of sysctls.
+    #[arg(long, default_value = "/var/lib/towpath")]
+    state_dir: PathBuf,
+}
+
+pub(super) fn run(args: AgentArgs) -> anyhow::Result<ExitCode> {
+    let node = node_name(args.node.as_deref())?;
+    log_to_stderr();
+    let options = Options { files: args.files, node, socket: args.socket, state_dir: args.state_dir };
+    let workers = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(4));
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers)
+        .enable_all()
+        .build()
+        .context("starting the runtime")?
+        .block_on(daemon::run(options))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `--node`, or the host name.
+pub(super) fn node_name(given: Option<&str>) -> anyhow::Result<String> {
+    if let Some(name) = given {
+        return Ok(name.to_owned());
+    }
+    let name = rustix::system::uname()
+        .nodename()
+        .to_str()
+        .context("the host name is not UTF-8; give --node")?
+        .to_owned();
+    anyhow::ensure!(!name.is_empty(), "this host has no name; give --node");
+    Ok(name)
+}
+
+/// `TOWPATH_LOG` takes `debug`, or `bgp_speaker=debug,route_agent=trace` and the like.
+fn log_to_stderr() {
+    let filter = EnvFilter::try_from_env("TOWPATH_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+}
