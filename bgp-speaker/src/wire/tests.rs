@@ -289,6 +289,25 @@ fn what_cannot_be_sent_is_refused_and_nothing_is_written() {
 }
 
 #[test]
+fn a_route_is_refused_before_its_message_would_overflow() {
+    let nets: Vec<IpNet> = vec!["0.0.0.0/0".parse().unwrap(), "10.0.0.1/32".parse().unwrap()];
+    let nexthop = Nexthop::from(IpAddr::from([10, 0, 0, 1]));
+    for length in 4020..4070 {
+        let attributes = AttributesBuilder::default().unknown(99, &vec![0; length]).build().unwrap();
+        let mut out = BytesMut::new();
+        match encode_reach(&attributes, &ExportRules::default(), &nexthop, &nets, &codec(), &mut out) {
+            Ok(_) => {
+                assert_eq!(read_updates(&mut out, &codec()).iter().map(|u| u.reach.len()).max(), Some(1))
+            }
+            Err(error) => {
+                assert!(matches!(error, EncodeError::AttributesTooLong { .. }), "{length}: {error}");
+                assert!(out.is_empty());
+            }
+        }
+    }
+}
+
+#[test]
 fn end_of_rib_is_read_back() {
     for family in [AfiSafi::Ipv4Unicast, AfiSafi::Ipv6Unicast] {
         let mut out = BytesMut::new();
@@ -300,13 +319,18 @@ fn end_of_rib_is_read_back() {
 
 #[test]
 fn capabilities_over_255_octets_use_the_extended_format() {
-    for (count, extended) in [(25, false), (26, true), (120, true)] {
-        let capabilities = vec![Capability::Unknown { code: 200, value: vec![7; 8] }; count];
+    // Two octets each for the parameter's and the capability's own head.
+    for (octets, extended) in [(251, false), (252, true), (1000, true)] {
+        let values = vec![7; octets];
+        let capabilities: Vec<Capability> = values
+            .chunks(251)
+            .map(|value| Capability::Unknown { code: 200, value: value.to_vec() })
+            .collect();
         let open =
             Message::Open(Open { asn: 65001, hold_time: 90, router_id: Ipv4Addr::LOCALHOST, capabilities });
         let mut out = BytesMut::new();
         encode(&open, &codec(), &mut out).unwrap();
-        assert_eq!(out.get(28..30) == Some(&[255, 255]), extended, "{count} capabilities");
+        assert_eq!(out.get(28..30) == Some(&[255, 255]), extended, "{octets} octets");
         assert_eq!(decode(&out, &codec()), Ok(open));
     }
 }
