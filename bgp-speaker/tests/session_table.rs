@@ -593,6 +593,20 @@ fn a_peer_that_refuses_capabilities_is_tried_without_them_and_later_with_them() 
 }
 
 #[test]
+fn a_peer_that_refuses_the_short_open_too_gets_the_whole_one_again() {
+    let refusal = Notification { code: ErrorCode::Open, subcode: 7, data: vec![] };
+    let mut bench = Bench::ours();
+    bench.on(Event::Start);
+    for (number, expected) in (10..).zip([8, 3, 8, 8, 8]) {
+        let id = ConnId(number);
+        let actions = bench.raw(Event::Connected(id, Direction::Outgoing, endpoints()));
+        assert_eq!(sent_open(&actions).capabilities.len(), expected, "attempt {number}");
+        bench.on(Event::Message(id, Message::Notification(refusal.clone())));
+        assert_eq!(bench.tick(), "connect");
+    }
+}
+
+#[test]
 fn only_negotiated_refreshes_are_delivered() {
     let mut bench = Bench::ours().established(their_open());
     for (afi, kind, expected) in [
