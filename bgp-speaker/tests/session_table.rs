@@ -593,6 +593,20 @@ fn a_peer_that_refuses_capabilities_is_tried_without_them_and_later_with_them() 
 }
 
 #[test]
+fn a_peer_that_refuses_the_short_open_too_gets_the_whole_one_again() {
+    let refusal = Notification { code: ErrorCode::Open, subcode: 7, data: vec![] };
+    let mut bench = Bench::ours();
+    bench.on(Event::Start);
+    for (number, expected) in (10..).zip([8, 3, 8, 8, 8]) {
+        let id = ConnId(number);
+        let actions = bench.raw(Event::Connected(id, Direction::Outgoing, endpoints()));
+        assert_eq!(sent_open(&actions).capabilities.len(), expected, "attempt {number}");
+        bench.on(Event::Message(id, Message::Notification(refusal.clone())));
+        assert_eq!(bench.tick(), "connect");
+    }
+}
+
+#[test]
 fn only_negotiated_refreshes_are_delivered() {
     let mut bench = Bench::ours().established(their_open());
     for (afi, kind, expected) in [
@@ -656,6 +670,25 @@ fn an_accepted_open_ends_our_own_attempt() {
 }
 
 #[test]
+fn an_attempt_without_answer_is_given_up_while_the_peer_has_connected() {
+    let mut bench = Bench::ours();
+    bench.on(Event::Start);
+    bench.connected(TWO, Direction::Incoming);
+    assert_eq!(bench.tick(), "abort");
+    assert_eq!(bench.tick(), "2:4/0 2:close", "the large Hold Time of OpenSent");
+    assert_eq!(bench.tick(), "connect");
+}
+
+#[test]
+fn a_peer_that_connects_twice_has_given_its_first_connection_up() {
+    let mut bench = Bench::new(Peer { passive: Passive::Always, ..peer(65001, 65009) });
+    bench.on(Event::Start);
+    bench.connected(ONE, Direction::Incoming);
+    assert_eq!(bench.connected(TWO, Direction::Incoming), "2:OPEN 1:6/7 1:close");
+    assert_eq!(bench.on(Event::Message(TWO, Message::Open(their_open()))), "2:codec 2:KEEPALIVE");
+}
+
+#[test]
 fn a_second_connection_in_established_replaces_only_with_graceful_restart() {
     let open = || Event::Message(TWO, Message::Open(their_restarting_open()));
     let mut bench = Bench::ours().established(their_open());
@@ -695,9 +728,12 @@ fn helper_keeps_stale_paths_until_end_of_rib_or_its_timer() {
     assert_eq!(bench.on(closed()), "down(keeps 2)");
     let lost = bench.now;
     let mut swept = String::new();
-    while swept.is_empty() {
+    for _ in 0..100 {
         swept = bench.tick().replace("connect", "").trim().to_owned();
         bench.on(Event::ConnectFailed("refused".into()));
+        if !swept.is_empty() {
+            break;
+        }
     }
     assert_eq!(swept, "sweep(ipv4-unicast) sweep(ipv6-unicast)");
     assert_eq!(bench.now - lost, secs(120), "the peer's Restart Time");
@@ -720,9 +756,12 @@ fn helper_keeps_stale_paths_until_end_of_rib_or_its_timer() {
     assert_eq!(bench.on(Event::Message(TWO, Message::Keepalive)), "2:up");
     let back = bench.now;
     let mut actions = String::new();
-    while !actions.contains("sweep") {
+    for _ in 0..100 {
         actions = bench.tick();
         bench.on(Event::Message(TWO, Message::Keepalive));
+        if actions.contains("sweep") {
+            break;
+        }
     }
     assert!(actions.starts_with("sweep(ipv4-unicast) sweep(ipv6-unicast)"), "{actions}");
     assert_eq!(bench.now - back, secs(360), "stale_path_time without End-of-RIB");

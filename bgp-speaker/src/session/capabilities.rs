@@ -79,13 +79,19 @@ pub(super) struct Refused {
     codes: Vec<u8>,
     /// Families it named.
     families: Vec<(u16, u8)>,
+    /// Leaving out did not help either: everything is offered, so that a session that comes up because
+    /// somebody repaired the other end comes up whole.
+    useless: bool,
     until: Option<Instant>,
 }
 
 impl Refused {
     /// Learns from a NOTIFICATION that answered `sent`. True when the next OPEN will be a different one.
     pub(super) fn learn(&mut self, now: Instant, notification: &Notification, sent: &Open) -> bool {
-        let before = (self.everything, self.optional, self.codes.len(), self.families.len());
+        if self.useless {
+            return false;
+        }
+        let before = self.left_out();
         match (notification.code, notification.subcode) {
             // Without any capability only IPv4 is left to speak: pointless where it is not configured.
             (ErrorCode::Open, UNSUPPORTED_PARAMETER) if offers_ipv4(sent) => self.everything = true,
@@ -93,7 +99,15 @@ impl Refused {
             _ => return false,
         }
         self.until.get_or_insert(after(now, REFUSED_FOR));
-        before != (self.everything, self.optional, self.codes.len(), self.families.len())
+        let different = before != self.left_out();
+        if !different {
+            *self = Self { useless: true, until: self.until, ..Self::default() };
+        }
+        different
+    }
+
+    fn left_out(&self) -> (bool, bool, usize, usize) {
+        (self.everything, self.optional, self.codes.len(), self.families.len())
     }
 
     /// RFC 5492 section 5: the data lists capabilities as they stand in an OPEN.

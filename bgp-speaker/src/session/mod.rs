@@ -87,7 +87,8 @@ pub struct LocalSpeaker {
 /// What happened.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// Configured or unpaused.
+    /// Configured, unpaused, or the link came back: connect now. No effect on a session that is under way, on a
+    /// paused one, and on one that is down for its prefix limit (that waits for [`StopReason::AdminReset`]).
     Start,
     /// To be taken down.
     Stop(StopReason),
@@ -144,7 +145,8 @@ pub enum Action {
     Connect,
     /// Give up the attempt under way.
     AbortConnect,
-    /// Close this connection after what was queued on it is written.
+    /// Close this connection after what was queued on it is written. A peer that does not read (Send Hold Timer)
+    /// must not keep it open: the driver bounds the wait. No event of it is expected any more.
     Close(ConnId),
     /// Queue a message.
     Send(ConnId, Message),

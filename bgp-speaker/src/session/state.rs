@@ -15,7 +15,7 @@
 //! | ROUTE-REFRESH | - | - | - | 5/1 | 5/2 | deliver when negotiated |
 //! | NOTIFICATION | - | - | - | Idle² | Idle² | Down, Idle² |
 //! | malformed | - | - | - | its code, Idle² | its code, Idle² | its code, Down, Idle² |
-//! | ConnectRetry expires | - | connect again | connect | - | - | - |
+//! | ConnectRetry expires | - | connect again | connect | attempt given up | - | - |
 //! | Hold expires | - | - | - | 4/0, Idle² | 4/0, Idle² | 4/0, Down, Idle² |
 //! | Keepalive expires | - | - | - | - | KEEPALIVE | KEEPALIVE |
 //! | SendHold expires | - | - | - | - | - | 8/0, Down, Idle² |
@@ -30,7 +30,7 @@
 //! Besides RFC 4271: a failed connect leads to Active and is repeated after one second, two, four, up to
 //! ConnectRetryTime; DelayOpen and the optional session attributes of section 8.1.1 do not exist.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use api::desired::{Neighbor, Passive, Peer};
 use smallvec::SmallVec;
@@ -173,7 +173,7 @@ impl Session {
             return;
         }
         self.connecting = true;
-        let patience = self.config.timers.connect_retry.max(std::time::Duration::from_secs(1));
+        let patience = self.config.timers.connect_retry.max(Duration::from_secs(1));
         self.retry = Some(after(now, self.jitter.apply(patience)));
         out.push(Action::Connect);
     }
