@@ -116,6 +116,8 @@ impl Checker<'_> {
             "merge keys are not read; write the fields out".to_owned()
         } else if path == "metadata.namespace" {
             format!("a {} belongs to no namespace; remove it", self.kind)
+        } else if let Some(parent) = known.and_then(|known| parent_of(&entry.key, known)) {
+            format!("unknown field here; it belongs under {parent}")
         } else if let Some(name) = nearest(&entry.key, names()) {
             format!("unknown field; did you mean {name}?")
         } else {
@@ -284,6 +286,12 @@ fn join(path: &str, key: &str) -> String {
 /// `spec.timers.hold` is inside `spec.timers` and inside itself, `spec.families[0]` inside `spec.families`.
 pub(super) fn is_inside(path: &str, outer: &str) -> bool {
     path.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+}
+
+/// The field of `known` that has a field `name` in it.
+fn parent_of<'a>(name: &str, known: &'a Map<String, Json>) -> Option<&'a str> {
+    let has = |schema: &Json| schema.get("properties").is_some_and(|inner| inner.get(name).is_some());
+    known.iter().find(|(_, schema)| has(schema)).map(|(parent, _)| parent.as_str())
 }
 
 /// Stands for a needed field that was refused, so that the rest of the document can be read and checked.
