@@ -50,6 +50,13 @@ pub fn read(paths: &[PathBuf]) -> Documents {
     documents
 }
 
+/// Plain scalars of `text`, keys too, that a YAML 1.1 reader takes for something else, with their lines.
+pub fn ambiguous_scalars(text: &str) -> Vec<(String, u32)> {
+    let mut found = Vec::new();
+    tree::parse(text).documents.iter().for_each(|document| document.traps(&mut found));
+    found
+}
+
 impl Documents {
     /// Adds the documents of one file's bytes; `file` is its name in problems.
     pub fn add(&mut self, file: &str, bytes: &[u8]) {

@@ -193,6 +193,23 @@ impl Node {
         }
     }
 
+    /// Adds every scalar and key in it that YAML 1.1 reads otherwise.
+    pub(crate) fn traps(&self, found: &mut Vec<(String, u32)>) {
+        match &self.value {
+            Value::Scalar(scalar) => {
+                found.extend(scalar.trap().map(|_| (scalar.text.clone(), self.place.line)))
+            }
+            Value::List(items) => items.iter().for_each(|item| item.traps(found)),
+            Value::Map(entries) => {
+                for entry in entries {
+                    let key = Scalar { text: entry.key.clone(), plain: entry.plain };
+                    found.extend(key.trap().map(|_| (key.text.clone(), entry.place.line)));
+                    entry.node.traps(found);
+                }
+            }
+        }
+    }
+
     /// Where `path` (`spec.families[0].afi`) stands, or else its nearest parent that is there.
     pub(crate) fn locate(&self, path: &str) -> Place {
         let mut node = self;
