@@ -118,8 +118,8 @@ fn assert_list(schema: &Value, items: &Value, path: &str) {
         Some("atomic") => {}
         Some("set") => assert_eq!(items.get("type").and_then(Value::as_str), Some("string"), "{path}"),
         Some("map") => {
-            let keys = schema.get("x-kubernetes-list-map-keys").and_then(Value::as_array).unwrap();
-            let required = items.get("required").and_then(Value::as_array).unwrap();
+            let keys = schema.get("x-kubernetes-list-map-keys").and_then(Value::as_array).expect("has keys");
+            let required = items.get("required").and_then(Value::as_array).expect("needs fields");
             assert!(keys.iter().all(|key| required.contains(key)), "{path}: a key may be missing");
         }
         other => panic!("{path} has the list type {other:?}"),

@@ -12,11 +12,12 @@ fn resource_files() -> Vec<PathBuf> {
     while let Some(folder) = folders.pop() {
         let Ok(entries) = fs::read_dir(&folder) else { continue };
         for entry in entries {
-            let path = entry.unwrap().path();
+            let path = entry.expect("can be listed").path();
             let yaml = path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
             if path.is_dir() {
                 folders.push(path);
-            } else if yaml && fs::read_to_string(&path).unwrap().contains("apiVersion: towpath.io/") {
+            } else if yaml && fs::read_to_string(&path).expect("is text").contains("apiVersion: towpath.io/")
+            {
                 files.push(path);
             }
         }
@@ -48,9 +49,7 @@ fn every_resource_in_the_examples_loads() {
 fn no_example_holds_a_word_that_yaml_1_1_reads_otherwise() {
     for file in resource_files() {
         let text = fs::read_to_string(&file).unwrap();
-        for (word, line) in api::file::ambiguous_scalars(&text) {
-            panic!("{}:{line}: {word} is another value in YAML 1.1; quote it", file.display());
-        }
+        assert_eq!(api::file::ambiguous_scalars(&text), [], "{}: quote these", file.display());
     }
 }
 

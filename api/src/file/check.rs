@@ -6,7 +6,8 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use super::tree::{Entry, Meaning, Node, Place, Scalar, Value};
+use super::scalar::{Meaning, Scalar};
+use super::tree::{Entry, Node, Place, Value};
 use super::unimplemented;
 use crate::problem::{nearest, show};
 

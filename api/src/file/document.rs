@@ -7,7 +7,8 @@ use k8s_openapi::ByteString;
 use serde_json::{Value as Json, json};
 
 use super::check::{Refusal, check, is_inside};
-use super::tree::{Meaning, Node, Value};
+use super::scalar::Meaning;
+use super::tree::{Node, Value};
 use super::unimplemented;
 use crate::build::{Object, Spec};
 use crate::crd::{API_VERSION, schema};

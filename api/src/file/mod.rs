@@ -6,6 +6,7 @@
 
 mod check;
 mod document;
+mod scalar;
 mod tree;
 mod unimplemented;
 
