@@ -162,3 +162,34 @@ fn an_object_read_back_from_a_cluster_loads() {
     documents.add("f", text.as_bytes());
     assert_eq!(documents.build("node-1").expect("builds").peers.len(), 1);
 }
+
+/// Each of these would take minutes if every entry were compared with every other.
+#[test]
+fn forty_thousand_entries_take_no_square_of_time() {
+    let prefixes = |first: u8| {
+        (0..40_000_u32).map(|n| format!("    - {first}.{}.{}.0/24\n", n >> 8, n & 255)).collect::<String>()
+    };
+    let mut documents = Documents::default();
+    let head = "apiVersion: towpath.io/v1alpha1\nmetadata: {name: default}\n";
+    documents.add(
+        "s",
+        format!("{head}kind: Advertisement\nspec:\n  source:\n   static:\n    cidrs:\n{}", prefixes(11))
+            .as_bytes(),
+    );
+    documents.add("p", format!("{head}kind: IPPool\nspec:\n    cidrs:\n{}", prefixes(12)).as_bytes());
+    documents.add(
+        "r",
+        format!(
+            "{head}kind: BGPPeer\nspec:\n  remoteASN: any\n  neighbor:\n   listen:\n    ranges:\n{}",
+            prefixes(13)
+        )
+        .as_bytes(),
+    );
+    let state = documents.build("node-1").expect("builds");
+    assert_eq!(state.pod_ranges.len(), 40_000);
+    let wrong = "- {afi: no, x: y}\n  ".repeat(14_000);
+    let text = format!(
+        "{head}kind: BGPPeer\nspec:\n  remoteASN: any\n  neighbor: {{address: 10.0.0.1}}\n  families:\n  {wrong}"
+    );
+    assert!(refused(text.as_bytes()).len() > 40_000);
+}

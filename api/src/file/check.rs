@@ -74,6 +74,7 @@ impl Checker<'_> {
         let known = schema.get("properties").and_then(Json::as_object);
         let others = schema.get("additionalProperties").filter(|others| others.is_object());
         let mut map = Map::new();
+        let before = self.refusals.len();
         for entry in entries {
             let inner = join(path, &entry.key);
             match known.and_then(|known| known.get(&entry.key)).or(others) {
@@ -99,7 +100,7 @@ impl Checker<'_> {
             // Given but refused is no second mistake.
             let schema = known.and_then(|known| known.get(name)).unwrap_or(&Json::Null);
             if !map.contains_key(name)
-                && !self.refusals.iter().any(|refusal| is_inside(&refusal.path, &inner))
+                && !self.refusals.iter().skip(before).any(|refusal| is_inside(&refusal.path, &inner))
             {
                 let place = entries.iter().find(|entry| entry.key == name).map_or(place, |entry| entry.place);
                 self.refuse(place, &inner, format!("is missing; {}", remedy(self.kind, &inner, schema)));
@@ -285,7 +286,7 @@ fn join(path: &str, key: &str) -> String {
 }
 
 /// `spec.timers.hold` is inside `spec.timers` and inside itself, `spec.families[0]` inside `spec.families`.
-pub(super) fn is_inside(path: &str, outer: &str) -> bool {
+fn is_inside(path: &str, outer: &str) -> bool {
     path.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }
 
