@@ -98,6 +98,7 @@ fn describe(definition: &mut Value) {
     let spec =
         definition.pointer(SCHEMA).and_then(|schema| schema.pointer("/properties/spec/description")).cloned();
     if let (Some(text), Some(Value::Object(schema))) = (spec, definition.pointer_mut(SCHEMA)) {
+        schema.remove("title");
         schema.insert("description".into(), text);
     }
 }

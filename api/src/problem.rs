@@ -1,5 +1,6 @@
 //! What is wrong with a configuration, in the words an operator needs: where, what, and what to do.
 
+use std::collections::HashMap;
 use std::fmt;
 
 /// One mistake. Sorted by file, line, column.
@@ -65,7 +66,7 @@ pub(crate) fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str
         return None;
     }
     let lower = written.to_ascii_lowercase();
-    let limit = written.chars().count() / 3 + 1;
+    let limit = (written.chars().count() + 1) / 3;
     known
         .into_iter()
         .map(|word| (distance(&lower, &word.to_ascii_lowercase()), word))
@@ -74,19 +75,27 @@ pub(crate) fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str
         .map(|(_, word)| word)
 }
 
-/// Levenshtein's edit distance.
+/// Edit distance, with two letters swapped as one edit (optimal string alignment).
 fn distance(left: &str, right: &str) -> usize {
+    let left: Vec<char> = left.chars().collect();
     let right: Vec<char> = right.chars().collect();
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (i, a) in left.chars().enumerate() {
-        let mut next = Vec::with_capacity(row.len());
-        next.push(i + 1);
-        for (pair, b) in row.windows(2).zip(&right) {
-            let [diagonal, above] = *pair else { continue };
-            let before = next.last().copied().unwrap_or_default();
-            next.push((diagonal + usize::from(a != *b)).min(above + 1).min(before + 1));
+    let mut table = HashMap::new();
+    let at = |table: &HashMap<(usize, usize), usize>, i: usize, j: usize| match (i, j) {
+        (0, edits) | (edits, 0) => edits,
+        place => table.get(&place).copied().unwrap_or_default(),
+    };
+    for (i, a) in left.iter().enumerate() {
+        for (j, b) in right.iter().enumerate() {
+            let replaced = at(&table, i, j) + usize::from(a != b);
+            let mut edits = replaced.min(at(&table, i, j + 1) + 1).min(at(&table, i + 1, j) + 1);
+            if let (Some(i), Some(j)) = (i.checked_sub(1), j.checked_sub(1))
+                && left.get(i) == Some(b)
+                && right.get(j) == Some(a)
+            {
+                edits = edits.min(at(&table, i, j) + 1);
+            }
+            table.insert((i + 1, j + 1), edits);
         }
-        row = next;
     }
-    row.last().copied().unwrap_or_default()
+    at(&table, left.len(), right.len())
 }

@@ -1,5 +1,7 @@
 //! Advertisement to [`Advertisement`]: what this node originates.
 
+use std::collections::{BTreeSet, HashMap};
+
 use ipnet::IpNet;
 
 use super::node::Identity;
@@ -15,7 +17,8 @@ pub(super) fn advertisements(
     findings: &mut Vec<Finding>,
 ) -> Vec<Advertisement> {
     let mut advertisements: Vec<Advertisement> = Vec::new();
-    let mut originated: Vec<(IpNet, usize)> = Vec::new();
+    let mut originated = HashMap::new();
+    let known = peer::names(objects);
     for (index, object) in objects.iter().enumerate() {
         let Spec::Advertisement(spec) = &object.spec else { continue };
         let mut report = Report { object: index, findings };
@@ -26,7 +29,7 @@ pub(super) fn advertisements(
             &identity.labels,
         );
         let source = source(&mut report, &spec.source);
-        let peers = peers(&mut report, spec, objects);
+        let peers = peers(&mut report, spec, &known);
         let attributes = attributes(&mut report, spec.attributes.as_ref());
         let (Some(source), Some(peers), Some(attributes), true) = (source, peers, attributes, ours) else {
             continue;
@@ -40,14 +43,11 @@ pub(super) fn advertisements(
     advertisements
 }
 
-fn originate_once(report: &mut Report<'_>, cidrs: &[IpNet], originated: &mut Vec<(IpNet, usize)>) {
+fn originate_once(report: &mut Report<'_>, cidrs: &[IpNet], originated: &mut HashMap<IpNet, usize>) {
     for (entry, cidr) in cidrs.iter().enumerate() {
-        match originated.iter().find(|(other, _)| other == cidr) {
-            Some((_, first)) => {
-                let message = format!("{cidr} is originated on this node twice; keep one");
-                report.contradicts(*first, &format!("spec.source.static.cidrs[{entry}]"), message);
-            }
-            None => originated.push((*cidr, report.object)),
+        if let Some(first) = originated.insert(*cidr, report.object) {
+            let message = format!("{cidr} is originated on this node twice; keep one");
+            report.contradicts(first, &format!("spec.source.static.cidrs[{entry}]"), message);
         }
     }
 }
@@ -88,7 +88,7 @@ fn source(report: &mut Report<'_>, spec: &spec::Source) -> Option<AdvertisementS
 fn peers(
     report: &mut Report<'_>,
     spec: &AdvertisementSpec,
-    objects: &[Object],
+    known: &BTreeSet<&str>,
 ) -> Option<Option<Vec<String>>> {
     let written = match (spec.all, &spec.peers) {
         (Some(_), Some(_)) => return report.refuse("spec.all", "is given beside peers; keep one"),
@@ -102,12 +102,11 @@ fn peers(
             "an empty list selects nothing; name peers, or say all: true or all: false",
         );
     }
-    let known = peer::names(objects);
     let mut names = all(written, |index, name| {
-        if known.contains_key(name) {
+        if known.contains(name) {
             return Some(name.to_owned());
         }
-        let remedy = match nearest(name, known.keys().copied()) {
+        let remedy = match nearest(name, known.iter().copied()) {
             Some(near) => format!("did you mean {near}?"),
             None => "name a BGPPeer that is given".into(),
         };

@@ -157,7 +157,7 @@ fn duplicates(objects: &[Object], findings: &mut Vec<Finding>) {
 }
 
 fn pod_ranges(objects: &[Object], findings: &mut Vec<Finding>) -> Vec<IpNet> {
-    let mut ranges: Vec<(IpNet, usize)> = Vec::new();
+    let mut ranges = Vec::new();
     for (index, object) in objects.iter().enumerate() {
         let Spec::IPPool(pool) = &object.spec else { continue };
         for (entry, text) in pool.cidrs.iter().enumerate() {
@@ -169,15 +169,12 @@ fn pod_ranges(objects: &[Object], findings: &mut Vec<Finding>) -> Vec<IpNet> {
                     .refuse::<()>(&path, format!("{cidr} is not allowed; a pool is not the whole Internet"));
                 continue;
             }
-            let clash = ranges.iter().find(|(other, _)| other.contains(&cidr) || cidr.contains(other));
-            if let Some((other, first)) = clash {
-                report.contradicts(*first, &path, format!("{cidr} overlaps {other}; keep one"));
-                continue;
-            }
-            ranges.push((cidr, index));
+            ranges.push((cidr, (index, entry)));
         }
     }
-    let mut ranges: Vec<IpNet> = ranges.into_iter().map(|(cidr, _)| cidr).collect();
-    ranges.sort();
-    ranges
+    for ((cidr, (object, entry)), (other, (first, _))) in values::overlaps(&mut ranges) {
+        let path = format!("spec.cidrs[{entry}]");
+        Report { object, findings }.contradicts(first, &path, format!("{cidr} overlaps {other}; keep one"));
+    }
+    ranges.into_iter().map(|(cidr, _)| cidr).collect()
 }

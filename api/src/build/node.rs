@@ -1,6 +1,6 @@
 //! Who this node is: NetworkConfig's defaults under NodeNetwork's overrides.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::{Finding, Object, Report, Spec, values};
@@ -183,11 +183,12 @@ fn node_overrides(report: &mut Report<'_>, spec: &NodeNetworkSpec) -> Overrides 
 /// A list of addresses without duplicates. To listen on, the wildcard of one family is an address too.
 fn addresses(report: &mut Report<'_>, path: &str, written: &[String], to_listen: bool) -> Vec<IpAddr> {
     let mut addresses = Vec::new();
+    let mut seen = HashSet::new();
     for (index, text) in written.iter().enumerate() {
         let path = format!("{path}[{index}]");
         let wildcard = text.parse::<IpAddr>().ok().filter(|address| to_listen && address.is_unspecified());
         let Some(address) = wildcard.or_else(|| values::address(report, &path, text)) else { continue };
-        if addresses.contains(&address) {
+        if !seen.insert(address) {
             report.refuse::<()>(&path, format!("{address} is given twice; remove one"));
         } else {
             addresses.push(address);

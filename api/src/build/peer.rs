@@ -1,11 +1,10 @@
 //! BGPPeer to [`Peer`]: this node's sessions.
 
+mod neighbor;
 mod session;
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
-
-use ipnet::IpNet;
 
 use super::node::Identity;
 use super::{Finding, Object, Report, Spec, selector, values};
@@ -15,7 +14,6 @@ use crate::problem::{nearest, show};
 use crate::words::IntOrText;
 
 const BGP_PORT: u16 = 179;
-const LISTEN_MAX: u32 = 100;
 const DEFAULT_NAMESPACE: &str = "towpath-system";
 /// Linux' TCP_MD5SIG_MAXKEYLEN.
 const MD5_MAX: usize = 80;
@@ -37,12 +35,10 @@ pub(super) fn peers(objects: &[Object], identity: &Identity, findings: &mut Vec<
         let Some(peer) = peer(&mut report, &object.name, spec, identity, objects) else { continue };
         if ours {
             fits_node(&mut report, &peer, identity);
-            for (other, first) in &peers {
-                clash(&mut report, &peer, *other, first);
-            }
             peers.push((index, peer));
         }
     }
+    neighbor::clashes(&peers, findings);
     let mut peers: Vec<Peer> = peers.into_iter().map(|(_, peer)| peer).collect();
     peers.sort_by(|a, b| a.name.cmp(&b.name));
     peers
@@ -56,7 +52,7 @@ fn peer(
     identity: &Identity,
     objects: &[Object],
 ) -> Option<Peer> {
-    let neighbor = neighbor(report, &spec.neighbor);
+    let neighbor = neighbor::neighbor(report, &spec.neighbor);
     let remote_asn = remote_asn(report, &spec.remote_asn);
     let local_asn = match &spec.local_asn {
         Some(asn) => values::asn(report, "spec.localASN", asn),
@@ -100,75 +96,6 @@ fn peer(
 /// Absent is fine, refused is not: `Some(None)` against `None`.
 fn optional<T, U>(given: Option<T>, read: impl FnOnce(T) -> Option<U>) -> Option<Option<U>> {
     given.map_or(Some(None), |given| read(given).map(Some))
-}
-
-fn neighbor(report: &mut Report<'_>, spec: &bgp::Neighbor) -> Option<Neighbor> {
-    match (&spec.address, &spec.listen) {
-        (Some(address), None) => neighbor_address(report, address),
-        (None, Some(listen)) => {
-            if spec.port.is_some() {
-                report.refuse::<()>(
-                    "spec.neighbor.port",
-                    "has no meaning with listen, where the neighbour connects; remove it",
-                );
-            }
-            let ranges = ranges(report, &listen.ranges);
-            Some(Neighbor::Listen { ranges: ranges?, max: listen.max.unwrap_or(LISTEN_MAX) })
-        }
-        (None, None) => report.refuse("spec.neighbor", "names no neighbour; give address or listen"),
-        (Some(_), Some(_)) => report.refuse("spec.neighbor", "address and listen are both given; keep one"),
-    }
-}
-
-fn neighbor_address(report: &mut Report<'_>, text: &str) -> Option<Neighbor> {
-    const PATH: &str = "spec.neighbor.address";
-    let (bare, zone) = match text.split_once('%') {
-        Some((bare, zone)) => (bare, Some(zone)),
-        None => (text, None),
-    };
-    let address = values::address(report, PATH, bare)?;
-    let link_local = matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
-    match zone {
-        None if link_local => {
-            report.refuse(PATH, format!("{address} is link-local; add its interface, as {address}%eth0"))
-        }
-        Some(zone) if !link_local => {
-            report.refuse(PATH, format!("{} is not link-local; write it without %{}", address, show(zone)))
-        }
-        zone => {
-            let interface = optional(zone, |zone| values::interface(report, PATH, zone))?;
-            Some(Neighbor::Address { address, interface })
-        }
-    }
-}
-
-fn ranges(report: &mut Report<'_>, written: &[String]) -> Option<Vec<IpNet>> {
-    let mut ranges: Vec<IpNet> = Vec::new();
-    let mut complete = !written.is_empty();
-    if !complete {
-        report.refuse::<()>(
-            "spec.neighbor.listen.ranges",
-            "an empty list is not allowed; give at least one entry",
-        );
-    }
-    for (index, text) in written.iter().enumerate() {
-        let path = format!("spec.neighbor.listen.ranges[{index}]");
-        let Some(range) = values::prefix(report, &path, text) else {
-            complete = false;
-            continue;
-        };
-        if let Some(other) = ranges.iter().find(|other| overlap(other, &range)) {
-            report.refuse::<()>(&path, format!("{range} overlaps {other}; keep the larger one"));
-            complete = false;
-            continue;
-        }
-        ranges.push(range);
-    }
-    complete.then_some(ranges)
-}
-
-fn overlap(a: &IpNet, b: &IpNet) -> bool {
-    a.contains(b) || b.contains(a)
 }
 
 fn remote_asn(report: &mut Report<'_>, written: &IntOrText) -> Option<RemoteAsn> {
@@ -340,31 +267,11 @@ fn fits_node(report: &mut Report<'_>, peer: &Peer, identity: &Identity) {
     }
 }
 
-/// Two peers an incoming connection could belong to.
-fn clash(report: &mut Report<'_>, peer: &Peer, other: usize, first: &Peer) {
-    match (&peer.neighbor, &first.neighbor) {
-        (
-            Neighbor::Address { address, interface },
-            Neighbor::Address { address: same_address, interface: same_interface },
-        ) if address == same_address && interface == same_interface => {
-            let message = format!("{address} is the neighbour of BGPPeer/{} too; keep one", first.name);
-            report.contradicts(other, "spec.neighbor.address", message);
-        }
-        (Neighbor::Listen { ranges, .. }, Neighbor::Listen { ranges: theirs, .. }) => {
-            for (index, range) in ranges.iter().enumerate() {
-                if let Some(same) = theirs.iter().find(|same| overlap(same, range)) {
-                    let message =
-                        format!("{range} overlaps {same} of BGPPeer/{}; make them apart", first.name);
-                    report.contradicts(other, &format!("spec.neighbor.listen.ranges[{index}]"), message);
-                }
-            }
-        }
-        _ => {}
-    }
-}
-
 /// Names of all peers, also those refused and those of other nodes, to resolve references.
-pub(super) fn names(objects: &[Object]) -> BTreeMap<&str, usize> {
-    let peers = objects.iter().enumerate().filter(|(_, object)| object.spec.kind() == "BGPPeer");
-    peers.map(|(index, object)| (object.name.as_str(), index)).collect()
+pub(super) fn names(objects: &[Object]) -> BTreeSet<&str> {
+    objects
+        .iter()
+        .filter(|object| object.spec.kind() == "BGPPeer")
+        .map(|object| object.name.as_str())
+        .collect()
 }

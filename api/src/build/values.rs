@@ -218,3 +218,21 @@ pub(super) fn large_community(report: &mut Report<'_>, path: &str, text: &str) -
         ),
     }
 }
+
+/// Pairs of prefixes of which one contains the other, the one given later first. Sorts `given` on the way.
+///
+/// Sorted, a prefix stands before all it contains, so that a hundred thousand need one pass.
+pub(super) fn overlaps<K: Copy + Ord>(given: &mut [(IpNet, K)]) -> Vec<((IpNet, K), (IpNet, K))> {
+    given.sort();
+    let mut pairs = Vec::new();
+    let mut outer: Option<(IpNet, K)> = None;
+    for current in given.iter().copied() {
+        match outer {
+            Some(outer) if outer.0.contains(&current.0) => {
+                pairs.push(if outer.1 < current.1 { (current, outer) } else { (outer, current) });
+            }
+            _ => outer = Some(current),
+        }
+    }
+    pairs
+}

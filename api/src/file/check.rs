@@ -6,7 +6,8 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use super::tree::{Entry, Meaning, Node, Place, Scalar, Value};
+use super::scalar::{Meaning, Scalar};
+use super::tree::{Entry, Node, Place, Value};
 use super::unimplemented;
 use crate::problem::{nearest, show};
 
@@ -73,6 +74,7 @@ impl Checker<'_> {
         let known = schema.get("properties").and_then(Json::as_object);
         let others = schema.get("additionalProperties").filter(|others| others.is_object());
         let mut map = Map::new();
+        let before = self.refusals.len();
         for entry in entries {
             let inner = join(path, &entry.key);
             match known.and_then(|known| known.get(&entry.key)).or(others) {
@@ -98,7 +100,7 @@ impl Checker<'_> {
             // Given but refused is no second mistake.
             let schema = known.and_then(|known| known.get(name)).unwrap_or(&Json::Null);
             if !map.contains_key(name)
-                && !self.refusals.iter().any(|refusal| is_inside(&refusal.path, &inner))
+                && !self.refusals.iter().skip(before).any(|refusal| is_inside(&refusal.path, &inner))
             {
                 let place = entries.iter().find(|entry| entry.key == name).map_or(place, |entry| entry.place);
                 self.refuse(place, &inner, format!("is missing; {}", remedy(self.kind, &inner, schema)));
@@ -116,6 +118,8 @@ impl Checker<'_> {
             "merge keys are not read; write the fields out".to_owned()
         } else if path == "metadata.namespace" {
             format!("a {} belongs to no namespace; remove it", self.kind)
+        } else if let Some(parent) = known.and_then(|known| parent_of(&entry.key, known)) {
+            format!("unknown field here; it belongs under {parent}")
         } else if let Some(name) = nearest(&entry.key, names()) {
             format!("unknown field; did you mean {name}?")
         } else {
@@ -282,8 +286,14 @@ fn join(path: &str, key: &str) -> String {
 }
 
 /// `spec.timers.hold` is inside `spec.timers` and inside itself, `spec.families[0]` inside `spec.families`.
-pub(super) fn is_inside(path: &str, outer: &str) -> bool {
+fn is_inside(path: &str, outer: &str) -> bool {
     path.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+}
+
+/// The field of `known` that has a field `name` in it.
+fn parent_of<'a>(name: &str, known: &'a Map<String, Json>) -> Option<&'a str> {
+    let has = |schema: &Json| schema.get("properties").is_some_and(|inner| inner.get(name).is_some());
+    known.iter().find(|(_, schema)| has(schema)).map(|(parent, _)| parent.as_str())
 }
 
 /// Stands for a needed field that was refused, so that the rest of the document can be read and checked.

@@ -1,13 +1,14 @@
 //! One YAML document: which resource it is, and its way from tree to typed spec.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
 use k8s_openapi::ByteString;
 use serde_json::{Value as Json, json};
 
-use super::check::{Refusal, check, is_inside};
-use super::tree::{Meaning, Node, Value};
+use super::check::{Refusal, check};
+use super::scalar::Meaning;
+use super::tree::{Node, Value};
 use super::unimplemented;
 use crate::build::{Object, Spec};
 use crate::crd::{API_VERSION, schema};
@@ -21,7 +22,7 @@ const KINDS: [&str; 5] = ["NetworkConfig", "BGPPeer", "Advertisement", "IPPool",
 pub(super) struct Document {
     file: String,
     root: Node,
-    refused: Vec<String>,
+    refused: BTreeSet<String>,
     pub(super) object: Object,
 }
 
@@ -96,7 +97,13 @@ impl Document {
 
     /// Whether a finding about `path` only repeats a refusal: the same field, one in it, or one around it.
     pub(super) fn follows_from_refusal(&self, path: &str) -> bool {
-        self.refused.iter().any(|refused| is_inside(refused, path) || is_inside(path, refused))
+        let around = path.match_indices(['.', '[']).filter_map(|(end, _)| path.get(..end));
+        let inside = ['.', '['].map(|next| format!("{path}{next}"));
+        self.refused.contains(path)
+            || around.into_iter().any(|outer| self.refused.contains(outer))
+            || inside.iter().any(|start| {
+                self.refused.range(start.clone()..).next().is_some_and(|refused| refused.starts_with(start))
+            })
     }
 
     /// A problem of the field `path`.
@@ -110,7 +117,7 @@ impl Document {
     }
 
     fn refuse(&mut self, problems: &mut Vec<Problem>, path: &str, message: impl Into<String>) {
-        self.refused.push(path.into());
+        self.refused.insert(path.into());
         problems.push(self.problem(path, message.into()));
     }
 

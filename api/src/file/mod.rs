@@ -6,6 +6,7 @@
 
 mod check;
 mod document;
+mod scalar;
 mod tree;
 mod unimplemented;
 
@@ -48,6 +49,13 @@ pub fn read(paths: &[PathBuf]) -> Documents {
         documents.add_path(path);
     }
     documents
+}
+
+/// Plain scalars of `text`, keys too, that a YAML 1.1 reader takes for something else, with their lines.
+pub fn ambiguous_scalars(text: &str) -> Vec<(String, u32)> {
+    let mut found = Vec::new();
+    tree::parse(text).documents.iter().for_each(|document| document.traps(&mut found));
+    found
 }
 
 impl Documents {

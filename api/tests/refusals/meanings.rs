@@ -280,6 +280,11 @@ pub(crate) fn peers() -> Vec<Row> {
             ],
         ),
         (
+            "an empty ttl",
+            peer("ttl: {}"),
+            &["7: BGPPeer/tor spec.ttl: is empty; give multihop or security, or remove it"],
+        ),
+        (
             "multihop 0",
             peer("ttl: {multihop: 0}"),
             &["7: BGPPeer/tor spec.ttl.multihop: 0 is not allowed; use 1 to 255"],

@@ -90,8 +90,11 @@ pub(super) fn ttl(
         Some((Some(_), Some(_))) => {
             return report.refuse("spec.ttl", "multihop and security are both given; keep one");
         }
+        Some((None, None)) => {
+            return report.refuse("spec.ttl", "is empty; give multihop or security, or remove it");
+        }
         Some((None, Some(hops))) => Ttl::Security(hops),
-        Some((hops, None)) => Ttl::Multihop(hops.unwrap_or(1)),
+        Some((Some(hops), None)) => Ttl::Multihop(hops),
         None => Ttl::Multihop(1),
     };
     let link_local = matches!(neighbor, Some(Neighbor::Address { interface: Some(_), .. }));
