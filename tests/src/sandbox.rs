@@ -9,20 +9,22 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 
 use crate::netns::Netns;
 use crate::speakers::{Router, daemons};
 
-/// $1: folder of the packages, $2: folder of files for the new root, rest: the command.
+/// $1: folder of the packages, $2: folder with `files` for the new root, rest: the command.
 /// The packages are laid over /usr, /etc and /var one by one: overlayfs refuses a layer that lies
 /// inside another, as the cache folder lies inside "/".
 const SETUP: &str = r#"
 set -e
-packages=$1 files=$2; shift 2
-mount -t tmpfs towpath-sandbox /mnt
-cd /mnt
+packages=$1 folder=$2; shift 2
+mkdir "$folder/top"
+mount -t tmpfs towpath-sandbox "$folder/top"
+cd "$folder/top"
 mkdir root upper work
 mount -t overlay overlay -o "lowerdir=/,upperdir=upper,workdir=work" root
 for name in usr etc var; do
@@ -33,7 +35,7 @@ done
 mount -t proc proc root/proc
 mount --rbind /dev root/dev
 for name in run tmp; do mount -t tmpfs "$name" "root/$name"; done
-cp -r "$files/." root/
+cp -r "$folder/files/." root/
 mkdir -p root/run/frr root/run/bird
 chroot root chown -R frr:frr /run/frr /etc/frr
 echo ready
@@ -64,7 +66,7 @@ impl Sandbox {
             ("etc/frr/daemons", daemons()),
             ("etc/frr/vtysh.conf", "service integrated-vtysh-config\n".to_owned()),
         ];
-        Self::start(netns, &files, &["sh", "-c", start])
+        Self::start(netns, &files, &[], &["sh", "-c", start])
     }
 
     /// bird.
@@ -75,21 +77,35 @@ impl Sandbox {
         Self::start(
             netns,
             &[("etc/bird/bird.conf", router.bird_conf())],
+            &[],
             &["bird", "-f", "-c", "/etc/bird/bird.conf"],
         )
     }
 
-    /// Any command, with files put into the new root (paths without a leading slash).
+    /// Any command, with files put into the new root: (path without a leading slash, text), and
+    /// programs copied to /usr/local/bin.
     ///
     /// # Errors
     /// When the packages are missing or the root cannot be made.
-    pub fn start(netns: &Netns, files: &[(&str, String)], argv: &[&str]) -> anyhow::Result<Self> {
+    pub fn start(
+        netns: &Netns,
+        files: &[(&str, String)],
+        programs: &[&Path],
+        argv: &[&str],
+    ) -> anyhow::Result<Self> {
         let packages = crate::tools::folder()?;
         let folder = tempfile::tempdir()?;
         for (path, text) in files {
-            let path = folder.path().join(path);
+            let path = folder.path().join("files").join(path);
             std::fs::create_dir_all(path.parent().unwrap_or(Path::new("/")))?;
             std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
+        }
+        let bin = folder.path().join("files/usr/local/bin");
+        std::fs::create_dir_all(&bin)?;
+        for program in programs {
+            let name = program.file_name().with_context(|| format!("{} is no program", program.display()))?;
+            std::fs::copy(program, bin.join(name))
+                .with_context(|| format!("copying {}", program.display()))?;
         }
         let mut unshare = netns.run(|| {
             Command::new("unshare")
@@ -149,16 +165,46 @@ impl Sandbox {
         self.netns.exec(&[&enter, argv].concat())
     }
 
-    /// Resident memory of all its processes, in bytes.
+    /// Memory and CPU time of the daemon's processes up to now.
     ///
     /// # Errors
     /// When /proc inside cannot be read.
-    pub fn resident_bytes(&self) -> anyhow::Result<u64> {
-        let sum = "cat /proc/[0-9]*/status | awk '/^VmRSS/ { sum += $2 } END { print sum }'";
-        let output = self.exec(&["sh", "-c", sum])?;
-        let text = String::from_utf8_lossy(&output.stdout);
-        Ok(text.trim().parse::<u64>().with_context(|| format!("resident memory: {text}"))? * 1024)
+    pub fn usage(&self) -> anyhow::Result<Usage> {
+        let mut usage = Usage::default();
+        let script =
+            "for p in /proc/[0-9]*; do [ $p = /proc/$$ ] || cat $p/status $p/stat; done 2>/dev/null; true";
+        let output = self.exec(&["sh", "-c", script])?;
+        for line in String::from_utf8_lossy(&output.stdout).lines() {
+            if let Some(value) = line.strip_prefix("VmRSS:") {
+                usage.resident_bytes += first_number(value) * 1024;
+            } else if let Some(value) = line.strip_prefix("VmHWM:") {
+                usage.peak_bytes += first_number(value) * 1024;
+            } else if let Some((_, fields)) = line.rsplit_once(") ") {
+                // Fields 14 and 15 of proc(5)'s stat, counted from the state, which is the third.
+                let ticks = fields.split(' ').skip(11).take(2).map(first_number).sum::<u64>();
+                usage.cpu += Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND);
+            }
+        }
+        Ok(usage)
     }
+}
+
+/// What the processes of a [`Sandbox`] used.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Usage {
+    /// Resident memory now.
+    pub resident_bytes: u64,
+    /// The most each process had, summed up.
+    pub peak_bytes: u64,
+    /// User and system time.
+    pub cpu: Duration,
+}
+
+/// USER_HZ, the same on every Linux that this runs on.
+const TICKS_PER_SECOND: u64 = 100;
+
+fn first_number(text: &str) -> u64 {
+    text.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or(0)
 }
 
 impl Drop for Sandbox {

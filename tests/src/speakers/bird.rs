@@ -76,7 +76,7 @@ fn write_neighbor(
         let extended = if !v6 && neighbor.address.is_ipv6() { " extended next hop on;" } else { "" };
         writeln!(
             text,
-            "  {family} {{ import all; export where source ~ [ RTS_STATIC, RTS_BGP ]; import table on;{extended} }};"
+            "  {family} {{ import all; export where source ~ [ RTS_STATIC, RTS_BGP ];{extended} }};"
         )?;
     }
     writeln!(text, "}}")

@@ -45,7 +45,6 @@ fn write_router(text: &mut String, router: &Router) -> std::fmt::Result {
         }
         for neighbor in router.neighbors.iter().filter(|n| if v6 { n.v6 } else { n.v4 }) {
             writeln!(text, "  neighbor {} activate", neighbor.address)?;
-            writeln!(text, "  neighbor {} soft-reconfiguration inbound", neighbor.address)?;
         }
         writeln!(text, "  maximum-paths 8\n exit-address-family")?;
     }
