@@ -8,6 +8,7 @@ pub mod feeder;
 pub mod kernel;
 pub mod meter;
 pub mod netns;
+pub mod sandbox;
 pub mod speakers;
 pub mod tools;
 pub mod wait;

@@ -1,1 +1,215 @@
-//! speakers
+//! FRR and BIRD as neighbours: their configuration from one description, their state in one form.
+//!
+//! [`Router`] is written out as `frr.conf` or `bird.conf`; [`Frr`] and [`Bird`] read sessions and
+//! routes through a function that runs a command on the node (a lab node, a [`Sandbox`]).
+//! Both import and export everything, so that what is filtered is filtered by towpath.
+//!
+//! [`Sandbox`]: crate::sandbox::Sandbox
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::process::Output;
+
+use anyhow::{Context, bail};
+use ipnet::IpNet;
+
+mod bird;
+mod frr;
+
+pub use bird::Bird;
+pub use frr::{Frr, daemons};
+
+/// A router of another project.
+#[derive(Debug, Clone)]
+pub struct Router {
+    /// AS number.
+    pub local_as: u32,
+    /// BGP Identifier.
+    pub router_id: Ipv4Addr,
+    /// Sessions.
+    pub neighbors: Vec<Neighbor>,
+    /// Prefixes to announce, whether or not the kernel has them.
+    pub networks: Vec<IpNet>,
+    /// RFC 4724 as restarter and helper; off: not negotiated.
+    pub graceful_restart: bool,
+    /// Whether BGP routes go into the kernel.
+    pub kernel: bool,
+}
+
+impl Router {
+    /// A router without sessions, with graceful restart, that forwards.
+    pub fn new(local_as: u32, router_id: Ipv4Addr) -> Self {
+        Self {
+            local_as,
+            router_id,
+            neighbors: Vec::new(),
+            networks: Vec::new(),
+            graceful_restart: true,
+            kernel: true,
+        }
+    }
+
+    /// The networks of one family.
+    fn networks(&self, v6: bool) -> impl Iterator<Item = &IpNet> {
+        self.networks.iter().filter(move |network| network.addr().is_ipv6() == v6)
+    }
+
+    /// `/etc/frr/frr.conf`, for FRR 8.4 and later.
+    pub fn frr_conf(&self) -> String {
+        frr::conf(self)
+    }
+
+    /// `/etc/bird/bird.conf`, for BIRD 2.
+    pub fn bird_conf(&self) -> String {
+        bird::conf(self)
+    }
+}
+
+/// One session of a [`Router`].
+#[derive(Debug, Clone)]
+pub struct Neighbor {
+    /// The other end.
+    pub address: IpAddr,
+    /// The interface of a link-local address.
+    pub interface: Option<String>,
+    /// The other end's AS number.
+    pub remote_as: u32,
+    /// TCP MD5 key.
+    pub password: Option<String>,
+    /// TTL security (RFC 5082) over one hop.
+    pub gtsm: bool,
+    /// TTL of a session over several hops.
+    pub multihop: Option<u8>,
+    /// Wait for the other end to connect.
+    pub passive: bool,
+    /// Our end, where the kernel should not choose.
+    pub source: Option<IpAddr>,
+    /// Keepalive and hold time in seconds; `None` for the program's own.
+    pub timers: Option<(u16, u16)>,
+    /// IPv4 unicast; over an IPv6 session with RFC 8950 next hops.
+    pub v4: bool,
+    /// IPv6 unicast.
+    pub v6: bool,
+}
+
+impl Neighbor {
+    /// A directly connected neighbour with both families and no extras.
+    pub fn new(address: IpAddr, remote_as: u32) -> Self {
+        Self {
+            address,
+            interface: None,
+            remote_as,
+            password: None,
+            gtsm: false,
+            multihop: None,
+            passive: false,
+            source: None,
+            timers: None,
+            v4: true,
+            v6: true,
+        }
+    }
+}
+
+/// A session as the other program sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Session {
+    /// `Established`, `Active`, ... in the program's words.
+    pub state: String,
+    /// Why it went down the last time, in the program's words.
+    pub last_error: Option<String>,
+}
+
+impl Session {
+    /// Whether routes are exchanged.
+    pub fn established(&self) -> bool {
+        self.state == "Established"
+    }
+}
+
+/// A path as the other program sees it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Path {
+    /// Next hops, more than one with link-local addresses.
+    pub next_hops: Vec<IpAddr>,
+    /// AS numbers separated by spaces.
+    pub as_path: String,
+    /// Whether it is the best one.
+    pub best: bool,
+}
+
+/// All paths of a family, by prefix.
+pub type Table = BTreeMap<IpNet, Vec<Path>>;
+
+/// Runs a command on the node and expects success.
+fn run(exec: &impl Fn(&[&str]) -> anyhow::Result<Output>, argv: &[&str]) -> anyhow::Result<String> {
+    let output = exec(argv)?;
+    let text = String::from_utf8(output.stdout).with_context(|| format!("{argv:?} printed no UTF-8"))?;
+    if !output.status.success() {
+        bail!("{argv:?}: {}: {}{text}", output.status, String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::netns::Netns;
+    use crate::sandbox::Sandbox;
+
+    const LIMIT: Duration = Duration::from_secs(30);
+
+    /// FRR and BIRD on one link, both families, MD5, TTL security: each must learn the other's networks.
+    #[test]
+    fn frr_and_bird_understand_their_files_and_their_state_is_read() {
+        let (left, right) = (Netns::fresh().unwrap(), Netns::fresh().unwrap());
+        left.link(("eth1", &["10.0.0.1/24", "fd00::1/64"]), &right, ("eth1", &["10.0.0.2/24", "fd00::2/64"]))
+            .unwrap();
+        let router = |me: u8, other: &str| {
+            let mut router = Router::new(65_000 + u32::from(me), Ipv4Addr::new(me, me, me, me));
+            router.networks =
+                vec![format!("10.{me}.0.0/16").parse().unwrap(), format!("fd00:{me}::/32").parse().unwrap()];
+            let mut neighbor = Neighbor::new(other.parse().unwrap(), 65_003 - u32::from(me));
+            neighbor.password = Some("secret".to_owned());
+            neighbor.gtsm = true;
+            neighbor.timers = Some((1, 3));
+            router.neighbors.push(neighbor);
+            router
+        };
+        for (one, two) in [("10.0.0.1", "10.0.0.2"), ("fd00::1", "fd00::2")] {
+            let frr = Sandbox::frr(&left, &router(1, two)).unwrap();
+            let bird = Sandbox::bird(&right, &router(2, one)).unwrap();
+            let (frr, bird) = (Frr(|argv: &[&str]| frr.exec(argv)), Bird(|argv: &[&str]| bird.exec(argv)));
+            let up = |sessions: BTreeMap<IpAddr, Session>| {
+                anyhow::ensure!(
+                    sessions.len() == 1 && sessions.values().all(Session::established),
+                    "{sessions:?}"
+                );
+                Ok(Some(()))
+            };
+            crate::wait::until(LIMIT, "FRR's session", || up(frr.sessions()?)).unwrap();
+            crate::wait::until(LIMIT, "BIRD's session", || up(bird.sessions()?)).unwrap();
+            for v6 in [false, true] {
+                let (ours, theirs) =
+                    if v6 { ("fd00:1::/32", "fd00:2::/32") } else { ("10.1.0.0/16", "10.2.0.0/16") };
+                let has = |table: Table, prefix: &str, path: &str| {
+                    let paths = table.get(&prefix.parse().unwrap()).cloned().unwrap_or_default();
+                    anyhow::ensure!(
+                        paths.iter().any(|p| p.as_path == path && p.best && !p.next_hops.is_empty()),
+                        "{table:?}"
+                    );
+                    Ok(Some(()))
+                };
+                crate::wait::until(LIMIT, "FRR's route", || has(frr.routes(v6)?, theirs, "65002")).unwrap();
+                crate::wait::until(LIMIT, "BIRD's route", || has(bird.routes(v6)?, ours, "65001")).unwrap();
+                let family = if v6 { "-6" } else { "-4" };
+                crate::wait::until(LIMIT, "the kernel's route", || {
+                    Ok(left.ip(&format!("{family} route show {theirs}"))?.contains("bgp").then_some(()))
+                })
+                .unwrap();
+            }
+        }
+    }
+}

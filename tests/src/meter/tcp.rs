@@ -206,11 +206,11 @@ fn answer(ends: &mut Vec<TcpStream>, stop: &AtomicBool) {
 }
 
 /// A listening socket in `netns`; it stays in there whichever thread uses it.
-fn listen(netns: &Netns, address: SocketAddr) -> anyhow::Result<TcpListener> {
+pub(crate) fn listen(netns: &Netns, address: SocketAddr) -> anyhow::Result<TcpListener> {
     netns.run(|| TcpListener::bind(address).with_context(|| format!("listening on {address}")))
 }
 
-fn accept(listener: &TcpListener, deadline: Instant) -> anyhow::Result<(TcpStream, SocketAddr)> {
+pub(crate) fn accept(listener: &TcpListener, deadline: Instant) -> anyhow::Result<(TcpStream, SocketAddr)> {
     listener.set_nonblocking(true)?;
     let left = deadline.saturating_duration_since(Instant::now());
     let (stream, source) = crate::wait::until(left, "a TCP connection", || match listener.accept() {

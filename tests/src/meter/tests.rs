@@ -58,7 +58,7 @@ fn a_cut_of_known_length_is_reported_to_the_packet_and_within_three_milliseconds
     ] {
         wire.nft(setup);
     }
-    let meter = Meter::start(&[wire.pair.clone()], Plan { flows: 4, ..Plan::default() }).unwrap();
+    let meter = Meter::start(std::slice::from_ref(&wire.pair), Plan { flows: 4, ..Plan::default() }).unwrap();
     let until = |time: u64| std::thread::sleep(Duration::from_millis(time).saturating_sub(meter.elapsed()));
     until(200);
     let before_cut = meter.elapsed();
@@ -96,7 +96,9 @@ fn a_cut_of_known_length_is_reported_to_the_packet_and_within_three_milliseconds
 fn nothing_is_lost_on_a_whole_wire_and_the_counters_show_its_path() {
     let wire = wire();
     let before = Interfaces::read(&wire.router).unwrap();
-    let meter = Meter::start(&[wire.pair.clone()], Plan { rate: 5000, flows: 2, ..Plan::default() }).unwrap();
+    let meter =
+        Meter::start(std::slice::from_ref(&wire.pair), Plan { rate: 5000, flows: 2, ..Plan::default() })
+            .unwrap();
     std::thread::sleep(Duration::from_millis(300).saturating_sub(meter.elapsed()));
     let report = meter.stop().unwrap();
     assert_eq!(report.lost(), 0, "{report}");
@@ -117,7 +119,7 @@ fn a_flow_that_cannot_get_through_is_named_before_the_run() {
     let wire = wire();
     wire.router.sysctl("net/ipv4/ip_forward", "0").unwrap();
     let plan = Plan { flows: 1, warm_up: Duration::from_millis(300), ..Plan::default() };
-    let error = format!("{:#}", Meter::start(&[wire.pair.clone()], plan).unwrap_err());
+    let error = format!("{:#}", Meter::start(std::slice::from_ref(&wire.pair), plan).unwrap_err());
     assert!(error.contains("10.1.0.1:40001 -> 10.2.0.1:9200"), "{error}");
     assert!(!error.contains("fd01::1"), "{error}");
 }

@@ -1,0 +1,219 @@
+//! Runs a routing daemon in a namespace with a private file system, apart from the lab runner.
+//!
+//! For benchmarks and for checks of the other speakers themselves, where nothing of ours should be
+//! measured or trusted. The root is an overlay of the machine's with the unpacked packages of
+//! [`crate::tools`] on top and a memory file system for what is written. Everything dies with the
+//! [`Sandbox`], also when this process is killed.
+
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+
+use crate::netns::Netns;
+use crate::speakers::{Router, daemons};
+
+/// $1: folder of the packages, $2: folder with `files` for the new root, rest: the command.
+/// The packages are laid over /usr, /etc and /var one by one: overlayfs refuses a layer that lies
+/// inside another, as the cache folder lies inside "/".
+const SETUP: &str = r#"
+set -e
+packages=$1 folder=$2; shift 2
+mkdir "$folder/top"
+mount -t tmpfs towpath-sandbox "$folder/top"
+cd "$folder/top"
+mkdir root upper work
+mount -t overlay overlay -o "lowerdir=/,upperdir=upper,workdir=work" root
+for name in usr etc var; do
+    [ -d "$packages/$name" ] || continue
+    mkdir "upper-$name" "work-$name"
+    mount -t overlay overlay -o "lowerdir=$packages/$name:/$name,upperdir=upper-$name,workdir=work-$name" "root/$name"
+done
+mount -t proc proc root/proc
+mount --rbind /dev root/dev
+for name in run tmp; do mount -t tmpfs "$name" "root/$name"; done
+cp -r "$folder/files/." root/
+mkdir -p root/run/frr root/run/bird
+chroot root chown -R frr:frr /run/frr /etc/frr
+echo ready
+exec chroot root "$@" 2>&1
+"#;
+
+/// A running daemon with its private root.
+#[derive(Debug)]
+pub struct Sandbox {
+    unshare: Child,
+    /// Waits for the end of its input, which comes when this process ends however it does, and then
+    /// kills `unshare`.
+    guard: Child,
+    netns: Netns,
+    inside: u32,
+    _files: tempfile::TempDir,
+}
+
+impl Sandbox {
+    /// zebra and bgpd.
+    ///
+    /// # Errors
+    /// When the packages are missing or the root cannot be made.
+    pub fn frr(netns: &Netns, router: &Router) -> anyhow::Result<Self> {
+        let start = "/usr/lib/frr/zebra -d -A 127.0.0.1 -s 90000000 && /usr/lib/frr/bgpd -d -A 127.0.0.1 && vtysh -b && exec sleep infinity";
+        let files = [
+            ("etc/frr/frr.conf", router.frr_conf()),
+            ("etc/frr/daemons", daemons()),
+            ("etc/frr/vtysh.conf", "service integrated-vtysh-config\n".to_owned()),
+        ];
+        Self::start(netns, &files, &[], &["sh", "-c", start])
+    }
+
+    /// bird.
+    ///
+    /// # Errors
+    /// When the packages are missing or the root cannot be made.
+    pub fn bird(netns: &Netns, router: &Router) -> anyhow::Result<Self> {
+        Self::start(
+            netns,
+            &[("etc/bird/bird.conf", router.bird_conf())],
+            &[],
+            &["bird", "-f", "-c", "/etc/bird/bird.conf"],
+        )
+    }
+
+    /// Any command, with files put into the new root: (path without a leading slash, text), and
+    /// programs copied to /usr/local/bin.
+    ///
+    /// # Errors
+    /// When the packages are missing or the root cannot be made.
+    pub fn start(
+        netns: &Netns,
+        files: &[(&str, String)],
+        programs: &[&Path],
+        argv: &[&str],
+    ) -> anyhow::Result<Self> {
+        let packages = crate::tools::folder()?;
+        let folder = tempfile::tempdir()?;
+        for (path, text) in files {
+            let path = folder.path().join("files").join(path);
+            std::fs::create_dir_all(path.parent().unwrap_or(Path::new("/")))?;
+            std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
+        }
+        let bin = folder.path().join("files/usr/local/bin");
+        std::fs::create_dir_all(&bin)?;
+        for program in programs {
+            let name = program.file_name().with_context(|| format!("{} is no program", program.display()))?;
+            std::fs::copy(program, bin.join(name))
+                .with_context(|| format!("copying {}", program.display()))?;
+        }
+        let mut unshare = netns.run(|| {
+            Command::new("unshare")
+                .args([
+                    "--mount",
+                    "--pid",
+                    "--fork",
+                    "--kill-child",
+                    "--propagation",
+                    "private",
+                    "sh",
+                    "-c",
+                    SETUP,
+                    "sandbox",
+                ])
+                .args([&packages, folder.path()])
+                .args(argv)
+                .stdin(Stdio::null())
+                .stdout(Stdio::piped())
+                .process_group(0)
+                .spawn()
+                .context("starting unshare")
+        })?;
+        let output = unshare.stdout.take().context("no output of the sandbox")?;
+        let mut lines = BufReader::new(output).lines();
+        if !lines.next().is_some_and(|line| line.is_ok_and(|line| line == "ready")) {
+            // Both may fail when it is gone already, which is what is reported.
+            drop(unshare.kill());
+            bail!("the sandbox could not be made (see above): {:?}", unshare.wait()?);
+        }
+        // What the daemon prints would fill the pipe and stop it.
+        let log = std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
+        drop(log);
+        let task = format!("/proc/{0}/task/{0}/children", unshare.id());
+        let children = std::fs::read_to_string(&task).with_context(|| format!("reading {task}"))?;
+        let inside = children.split_whitespace().next().and_then(|pid| pid.parse().ok());
+        let Some(inside) = inside else {
+            drop(unshare.kill());
+            bail!("the daemon ended at once: {:?}", unshare.wait()?);
+        };
+        let guard = Command::new("sh")
+            .args(["-c", "cat >/dev/null; kill -9 $1", "guard", &unshare.id().to_string()])
+            .stdin(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .context("starting the guard of a sandbox")?;
+        Ok(Self { unshare, guard, netns: netns.clone(), inside, _files: folder })
+    }
+
+    /// Runs a command beside the daemon: same files, processes and network.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn exec(&self, argv: &[&str]) -> anyhow::Result<Output> {
+        let pid = self.inside.to_string();
+        let enter = ["nsenter", "--target", &pid, "--mount", "--pid", "--root", "--wd=/", "--"];
+        self.netns.exec(&[&enter, argv].concat())
+    }
+
+    /// Memory and CPU time of the daemon's processes up to now.
+    ///
+    /// # Errors
+    /// When /proc inside cannot be read.
+    pub fn usage(&self) -> anyhow::Result<Usage> {
+        let mut usage = Usage::default();
+        let script =
+            "for p in /proc/[0-9]*; do [ $p = /proc/$$ ] || cat $p/status $p/stat; done 2>/dev/null; true";
+        let output = self.exec(&["sh", "-c", script])?;
+        for line in String::from_utf8_lossy(&output.stdout).lines() {
+            if let Some(value) = line.strip_prefix("VmRSS:") {
+                usage.resident_bytes += first_number(value) * 1024;
+            } else if let Some(value) = line.strip_prefix("VmHWM:") {
+                usage.peak_bytes += first_number(value) * 1024;
+            } else if let Some((_, fields)) = line.rsplit_once(") ") {
+                // Fields 14 and 15 of proc(5)'s stat, counted from the state, which is the third.
+                let ticks = fields.split(' ').skip(11).take(2).map(first_number).sum::<u64>();
+                usage.cpu += Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND);
+            }
+        }
+        Ok(usage)
+    }
+}
+
+/// What the processes of a [`Sandbox`] used.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Usage {
+    /// Resident memory now.
+    pub resident_bytes: u64,
+    /// The most each process had, summed up.
+    pub peak_bytes: u64,
+    /// User and system time.
+    pub cpu: Duration,
+}
+
+/// USER_HZ, the same on every Linux that this runs on.
+const TICKS_PER_SECOND: u64 = 100;
+
+fn first_number(text: &str) -> u64 {
+    text.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or(0)
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        // The guard first: afterwards the number it would kill may belong to somebody else. Process 1
+        // of the sandbox takes all others with it. What is gone already needs no killing.
+        drop(self.guard.kill());
+        drop(self.guard.wait());
+        drop(self.unshare.kill());
+        drop(self.unshare.wait());
+    }
+}

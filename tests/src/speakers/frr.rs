@@ -1,0 +1,139 @@
+//! FRR: `frr.conf`, the `daemons` file, and `vtysh`'s JSON.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::net::IpAddr;
+use std::process::Output;
+
+use anyhow::Context;
+use serde_json::Value;
+
+use super::{Neighbor, Path, Router, Session, Table, run};
+
+/// `/etc/frr/daemons`: zebra and bgpd.
+pub fn daemons() -> String {
+    "bgpd=yes\nvtysh_enable=yes\nzebra_options=\"-A 127.0.0.1 -s 90000000\"\nbgpd_options=\"-A 127.0.0.1\"\n"
+        .to_owned()
+}
+
+pub(super) fn conf(router: &Router) -> String {
+    let mut text = String::from("frr defaults datacenter\nlog stdout\nip forwarding\nipv6 forwarding\n");
+    write_router(&mut text, router).expect("a String takes everything");
+    text
+}
+
+fn write_router(text: &mut String, router: &Router) -> std::fmt::Result {
+    writeln!(text, "router bgp {}", router.local_as)?;
+    writeln!(text, " bgp router-id {}", router.router_id)?;
+    writeln!(text, " no bgp ebgp-requires-policy\n no bgp network import-check")?;
+    writeln!(text, " no bgp default ipv4-unicast\n bgp bestpath as-path multipath-relax")?;
+    if router.graceful_restart {
+        writeln!(text, " bgp graceful-restart\n bgp graceful-restart preserve-fw-state")?;
+    } else {
+        writeln!(text, " bgp graceful-restart-disable")?;
+    }
+    if !router.kernel {
+        writeln!(text, " bgp no-rib")?;
+    }
+    for neighbor in &router.neighbors {
+        write_neighbor(text, neighbor)?;
+    }
+    for (v6, family) in [(false, "ipv4"), (true, "ipv6")] {
+        writeln!(text, " address-family {family} unicast")?;
+        for network in router.networks(v6) {
+            writeln!(text, "  network {network}")?;
+        }
+        for neighbor in router.neighbors.iter().filter(|n| if v6 { n.v6 } else { n.v4 }) {
+            writeln!(text, "  neighbor {} activate", neighbor.address)?;
+        }
+        writeln!(text, "  maximum-paths 8\n exit-address-family")?;
+    }
+    Ok(())
+}
+
+fn write_neighbor(text: &mut String, neighbor: &Neighbor) -> std::fmt::Result {
+    let address = neighbor.address;
+    writeln!(text, " neighbor {address} remote-as {}", neighbor.remote_as)?;
+    // The program waits 10 s with this profile before it tries again; tests have no time for that.
+    writeln!(text, " neighbor {address} timers connect 1")?;
+    if let Some((keepalive, hold)) = neighbor.timers {
+        writeln!(text, " neighbor {address} timers {keepalive} {hold}")?;
+    }
+    if let Some(interface) = &neighbor.interface {
+        writeln!(text, " neighbor {address} interface {interface}")?;
+    }
+    if let Some(password) = &neighbor.password {
+        writeln!(text, " neighbor {address} password {password}")?;
+    }
+    if neighbor.gtsm {
+        writeln!(text, " neighbor {address} ttl-security hops 1")?;
+    }
+    if let Some(hops) = neighbor.multihop {
+        writeln!(text, " neighbor {address} ebgp-multihop {hops}")?;
+    }
+    if neighbor.passive {
+        writeln!(text, " neighbor {address} passive")?;
+    }
+    if let Some(source) = neighbor.source {
+        writeln!(text, " neighbor {address} update-source {source}")?;
+    }
+    if address.is_ipv6() && neighbor.v4 {
+        writeln!(text, " neighbor {address} capability extended-nexthop")?;
+    }
+    Ok(())
+}
+
+/// FRR on a node, asked through a function that runs commands there.
+#[derive(Debug, Clone)]
+pub struct Frr<E>(pub E);
+
+impl<E: Fn(&[&str]) -> anyhow::Result<Output>> Frr<E> {
+    /// What a command prints as JSON, for example `show bgp ipv4 unicast 10.0.0.0/8 json`.
+    ///
+    /// # Errors
+    /// When vtysh fails or prints something else.
+    pub fn json(&self, command: &str) -> anyhow::Result<Value> {
+        let text = run(&self.0, &["vtysh", "-c", command])?;
+        serde_json::from_str(&text).with_context(|| format!("FRR, {command}: {text}"))
+    }
+
+    /// Sessions by neighbour address.
+    ///
+    /// # Errors
+    /// As [`Frr::json`].
+    pub fn sessions(&self) -> anyhow::Result<BTreeMap<IpAddr, Session>> {
+        let neighbors = self.json("show bgp neighbors json")?;
+        let neighbors = neighbors.as_object().context("FRR lists its neighbours in another form")?;
+        let sessions = neighbors.iter().filter_map(|(address, neighbor)| {
+            let text = |field: &str| neighbor.get(field).and_then(Value::as_str).map(str::to_owned);
+            let last_error = text("lastNotificationReason").or_else(|| text("lastResetDueTo"));
+            Some((address.parse().ok()?, Session { state: text("bgpState")?, last_error }))
+        });
+        Ok(sessions.collect())
+    }
+
+    /// All paths of a family.
+    ///
+    /// # Errors
+    /// As [`Frr::json`].
+    pub fn routes(&self, v6: bool) -> anyhow::Result<Table> {
+        let family = if v6 { "ipv6" } else { "ipv4" };
+        let answer = self.json(&format!("show bgp {family} unicast json"))?;
+        let mut table = Table::new();
+        // Without any route FRR prints an empty object.
+        for (prefix, paths) in answer.get("routes").and_then(Value::as_object).into_iter().flatten() {
+            let prefix = prefix.parse().with_context(|| format!("FRR's prefix {prefix}"))?;
+            table.insert(prefix, paths.as_array().into_iter().flatten().map(path).collect());
+        }
+        Ok(table)
+    }
+}
+
+fn path(value: &Value) -> Path {
+    let hops = value.get("nexthops").and_then(Value::as_array).into_iter().flatten();
+    Path {
+        next_hops: hops.filter_map(|hop| hop.get("ip")?.as_str()?.parse().ok()).collect(),
+        as_path: value.get("path").and_then(Value::as_str).unwrap_or_default().to_owned(),
+        best: value.get("bestpath").and_then(Value::as_bool).unwrap_or(false),
+    }
+}
