@@ -1,6 +1,8 @@
 //! Properties of the RIB as its users see it: a FIB that takes events and confirms them late, and peers that
 //! remember what they were told.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
