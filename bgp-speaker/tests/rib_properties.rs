@@ -3,117 +3,20 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
+mod rib_support;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
-use api::desired::{AfiSafi, Attributes, Family, MaxPrefix, MaxPrefixAction, NextHopMode};
+use api::desired::{Attributes, NextHopMode};
 use bgp_speaker::rib::{
-    NexthopSet, Origination, OutboundUpdate, Output, PeerId, PeerSession, PeerSettings, PrefixId, Rib,
-    RibConfig, RibEvent, Source,
+    NexthopSet, Origination, OutboundUpdate, Output, PeerId, PeerSettings, PrefixId, Rib, RibConfig,
+    RibEvent, Source,
 };
-use bgp_speaker::wire::{AttributesBuilder, Nexthop, Nlri, Reach, Update};
-use ipnet::{IpNet, Ipv4Net};
+use bgp_speaker::wire::Nexthop;
+use ipnet::IpNet;
 use proptest::prelude::*;
-
-const V4: AfiSafi = AfiSafi::Ipv4Unicast;
-const V6: AfiSafi = AfiSafi::Ipv6Unicast;
-/// Neighbours: eBGP from an AS each, iBGP from 8 on.
-const NUMBERS: [u8; 5] = [0, 1, 2, 8, 9];
-
-fn config() -> RibConfig {
-    RibConfig {
-        max_paths: 4,
-        local_asn: 65000,
-        router_id: Ipv4Addr::new(192, 0, 2, 100),
-        advertise_after_install: false,
-        transit: true,
-        pod_ranges: Vec::new(),
-        fib: true,
-    }
-}
-
-fn settings(number: u8) -> PeerSettings {
-    let max_prefix = MaxPrefix { limit: 1_000_000, warn_at: 90, action: MaxPrefixAction::Restart };
-    let families = [V4, V6].map(|afi_safi| Family { afi_safi, extended_next_hop: false, max_prefix });
-    PeerSettings {
-        name: format!("peer-{number}"),
-        allow_local_as: 0,
-        enforce_first_as: true,
-        next_hop: NextHopMode::Auto,
-        families: families.to_vec(),
-    }
-}
-
-fn session(number: u8) -> PeerSession {
-    let ebgp = number < 8;
-    PeerSession {
-        ebgp,
-        local_asn: 65000,
-        remote_asn: if ebgp { 65001 + u32::from(number) } else { 65000 },
-        router_id: Ipv4Addr::new(192, 0, 2, number),
-        local_address: IpAddr::from([10, 0, number, 1]),
-        remote_address: IpAddr::from([10, 0, number, 2]),
-        ifindex: ebgp.then_some(100 + u32::from(number)),
-        local_addresses: vec![format!("2001:db8:{number:x}::1").parse().unwrap()],
-        families: vec![V4, V6],
-        extended_nexthop_v4: false,
-        four_octet_as: true,
-        max_message: 4096,
-        enhanced_refresh: true,
-    }
-}
-
-/// Every fourth is IPv6.
-fn prefix(number: u8) -> IpNet {
-    if number % 4 == 3 {
-        format!("2001:db8:ff{number:02x}::/64").parse().unwrap()
-    } else {
-        IpNet::V4(Ipv4Net::new(Ipv4Addr::new(172, 16, number, 0), 24).unwrap())
-    }
-}
-
-fn nlri(prefix: IpNet) -> Nlri {
-    match prefix {
-        IpNet::V4(prefix) => Nlri::V4(vec![prefix]),
-        IpNet::V6(prefix) => Nlri::V6(vec![prefix]),
-    }
-}
-
-/// An announcement; `variant` chooses attributes that win, tie, lose, or may not be passed on.
-fn reach(number: u8, prefix: IpNet, variant: u8) -> Update {
-    let session = session(number);
-    let mut path = if session.ebgp { vec![session.remote_asn] } else { vec![64999] };
-    path.extend(std::iter::repeat_n(64512, usize::from(variant % 3)));
-    let attributes = AttributesBuilder::default()
-        .as_path(&path)
-        .med(Some(u32::from(variant / 3)))
-        .local_pref((!session.ebgp).then_some(100))
-        .communities(if variant == 8 { &[0xffff_ff02] } else { &[] });
-    let address = match prefix {
-        IpNet::V6(_) => format!("2001:db8:{number:x}::2").parse().unwrap(),
-        IpNet::V4(_) => session.remote_address,
-    };
-    Update {
-        reach: vec![Reach { nexthop: Nexthop { address, link_local: None }, nlri: nlri(prefix) }],
-        attributes: Some(attributes.build().unwrap()),
-        ..Update::default()
-    }
-}
-
-fn unreach(prefix: IpNet) -> Update {
-    Update { unreach: vec![nlri(prefix)], ..Update::default() }
-}
-
-fn rib_with(config: RibConfig) -> (Rib, BTreeMap<u8, PeerId>) {
-    let mut rib = Rib::new(config);
-    let mut ids = BTreeMap::new();
-    for number in NUMBERS {
-        let id = rib.add_peer(settings(number)).unwrap();
-        rib.peer_up(id, session(number));
-        ids.insert(number, id);
-    }
-    (rib, ids)
-}
+use rib_support::{NUMBERS, V4, V6, config, prefix, reach, rib_with, session, settings, unreach};
 
 /// Attribute octets, next hop, whether MED is sent, further prepends.
 type Route = (Vec<u8>, Nexthop, bool, u8);
@@ -251,6 +154,7 @@ enum Happening {
     TakeEvent,
     Confirm,
     Resend,
+    Hold(bool),
 }
 
 fn happening() -> impl Strategy<Value = Happening> {
@@ -272,6 +176,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         6 => Just(Happening::TakeEvent),
         4 => Just(Happening::Confirm),
         1 => Just(Happening::Resend),
+        1 => any::<bool>().prop_map(Happening::Hold),
     ]
 }
 
@@ -341,6 +246,8 @@ impl World {
             Happening::TakeEvent => drop(self.fib.take(rib, 2)),
             Happening::Confirm => self.fib.confirm(rib),
             Happening::Resend => rib.resend(),
+            Happening::Hold(true) => rib.hold(),
+            Happening::Hold(false) => rib.release(),
         }
     }
 
@@ -364,6 +271,7 @@ impl World {
     }
 
     fn settle(&mut self) {
+        self.rib.release();
         self.fib.drain(&mut self.rib);
         let numbers: BTreeMap<PeerId, u8> = self.ids.iter().map(|(number, id)| (*id, *number)).collect();
         for number in &self.up {
@@ -398,7 +306,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
 
     #[test]
     fn what_peers_were_told_equals_export_of_the_loc_rib(

@@ -65,6 +65,8 @@ pub(crate) struct Walk {
     /// Withdrawn first: told under another group's rules, not told under this one's.
     pub(crate) owed: Vec<IpNet>,
     pub(crate) begin_marked: bool,
+    /// Nothing was told in this session before it.
+    pub(crate) fresh: bool,
     pub(crate) end: WalkEnd,
 }
 

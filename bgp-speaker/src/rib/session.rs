@@ -75,7 +75,7 @@ impl Rib {
             self.reimport(Some(peer));
             self.reselect_peer(peer);
         }
-        let walk = Walk { families, end: WalkEnd::EndOfRib, ..Walk::default() };
+        let walk = Walk { families, end: WalkEnd::EndOfRib, fresh: true, ..Walk::default() };
         self.join(peer, walk);
     }
 
