@@ -65,6 +65,8 @@ pub(crate) struct Walk {
     /// Withdrawn first: told under another group's rules, not told under this one's.
     pub(crate) owed: Vec<IpNet>,
     pub(crate) begin_marked: bool,
+    /// Nothing was told in this session before it.
+    pub(crate) fresh: bool,
     pub(crate) end: WalkEnd,
 }
 
@@ -187,6 +189,7 @@ impl UpdateGroup {
     /// may hold.
     pub(crate) fn unmark(&mut self, id: PrefixId) -> u16 {
         let held = self.held_by_anyone(id);
+        self.forget_batches_with(id);
         if let Some(entry) = self.place(id).and_then(|at| self.log.get_mut(at)) {
             entry.prefix = MOVED;
             self.moved += 1;
@@ -285,6 +288,19 @@ impl UpdateGroup {
             }
             self.cache.push_back(batch);
         }
+    }
+
+    /// What they say of this prefix is no longer so.
+    fn forget_batches_with(&mut self, id: PrefixId) {
+        if self.cache.is_empty() {
+            return;
+        }
+        let number = self.place(id).map(|at| self.base + at as u64);
+        self.cache.retain(|batch| match (batch.from, batch.to) {
+            (Place::Log(from), Place::Log(to)) => !number.is_some_and(|number| (from..to).contains(&number)),
+            (Place::Walk(from, _), Place::Walk(to, _)) => !(from..to).contains(&id.0),
+            _ => false,
+        });
     }
 
     /// All members are at the end: nobody comes by an old place again.

@@ -43,7 +43,7 @@ impl Rib {
         }
         let announced = |path: Path| (path.peer, path.attributes);
         if forced || best.map(announced) != before.map(announced) {
-            self.announcement_changed(id, best, set != old_set);
+            self.announcement_changed(id, best);
         }
         self.free_if_gone(id);
     }
@@ -116,13 +116,12 @@ impl Rib {
     }
 
     /// Peers are to be told, now or when the FIB has confirmed.
-    fn announcement_changed(&mut self, id: PrefixId, best: Best, forwarding_changed: bool) {
+    fn announcement_changed(&mut self, id: PrefixId, best: Best) {
         let learned = best.is_some_and(|path| path.peer != LOCAL);
         let entry = self.table.entry_mut(id);
         let wait = learned
-            && self.config.fib
             && self.config.advertise_after_install
-            && (forwarding_changed || entry.is(Entry::UNCONFIRMED));
+            && (entry.is(Entry::DIRTY) || entry.is(Entry::AWAITING) || entry.is(Entry::UNCONFIRMED));
         entry.put(Entry::UNCONFIRMED, wait);
         if wait {
             self.groups.iter_mut().flatten().for_each(|group| {

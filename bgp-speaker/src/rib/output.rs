@@ -286,8 +286,21 @@ impl Rib {
         self.held = true;
     }
 
-    /// Ends [`Rib::hold`].
+    /// Ends [`Rib::hold`]: what came in meanwhile is told before End-of-RIB.
     pub fn release(&mut self) {
         self.held = false;
+        let until = self.table.end();
+        let mut gone = Vec::new();
+        for group in self.groups.iter_mut().flatten() {
+            let end = group.log_end();
+            for member in &mut group.members {
+                if let Some(walk) = member.walks.front_mut().filter(|walk| walk.fresh && !walk.begun()) {
+                    walk.until = until;
+                    member.log = end;
+                }
+            }
+            gone.extend(group.compact());
+        }
+        gone.into_iter().for_each(|id| self.free_if_gone(id));
     }
 }

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use ipnet::IpNet;
+
 use super::adj_out::{Member, UpdateGroup, Walk, WalkEnd};
 use super::export::{Exporter, GroupKey, PeerExport, peer_export};
 use super::path::{LOCAL, NOBODY};
@@ -73,7 +75,7 @@ impl Rib {
             self.reimport(Some(peer));
             self.reselect_peer(peer);
         }
-        let walk = Walk { families, end: WalkEnd::EndOfRib, ..Walk::default() };
+        let walk = Walk { families, end: WalkEnd::EndOfRib, fresh: true, ..Walk::default() };
         self.join(peer, walk);
     }
 
@@ -181,10 +183,17 @@ impl Rib {
         let owed: Vec<_> = told.iter().map(|id| (*id, self.table.prefix(*id))).collect();
         self.leave(peer);
         self.join(peer, walk);
-        let new = self.peer(peer).and_then(|state| state.group);
-        let Some(group) = new.and_then(|at| self.groups.get_mut(at)).and_then(Option::as_mut) else { return };
-        let kept = |id| ![NOBODY, peer.0].contains(&group.held(id));
-        let owed: Vec<_> = owed.into_iter().filter(|(id, _)| !kept(*id)).map(|(_, prefix)| prefix).collect();
+        let Some(at) = self.peer(peer).and_then(|state| state.group) else { return };
+        let Some(group) = self.groups.get(at).and_then(Option::as_ref) else { return };
+        let still_told = |id: PrefixId, prefix: &IpNet| {
+            self.table.get(id).is_some() && self.told(group, peer, id, prefix, None).0.is_some()
+        };
+        let owed: Vec<_> = owed
+            .into_iter()
+            .filter(|(id, prefix)| !still_told(*id, prefix))
+            .map(|(_, prefix)| prefix)
+            .collect();
+        let Some(group) = self.groups.get_mut(at).and_then(Option::as_mut) else { return };
         if let Some(walk) = group.member(peer.0).and_then(|member| member.walks.front_mut()) {
             walk.owed.extend(owed);
         }
