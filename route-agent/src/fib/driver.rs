@@ -1,0 +1,512 @@
+//! The FIB task: carries values between the RIB's channel, the pure [`Fib`], the writer thread and the
+//! kernel's notifications. Decides nothing about routes.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::future::Future;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use api::desired::Install;
+use bgp_speaker::rib::{FibNexthop, RibEvent};
+use ipnet::IpNet;
+use tokio::sync::{mpsc, watch};
+use tokio::time::sleep_until;
+use tracing::{debug, info, warn};
+
+use super::run::{Command, Feedback, SpeakerFeedback, Stopped};
+use super::status::FibStatus;
+use super::{Fib, Note};
+use crate::kernel::dump::{Lookup, Snapshot};
+use crate::kernel::monitor::{KernelEvent, Monitor};
+use crate::kernel::resolve::{Resolution, Topology};
+use crate::kernel::sysctl::SysctlChange;
+use crate::kernel::worker::{Answer, Job, Worker};
+use crate::kernel::{KernelError, KernelRoute, Link, RTN_UNICAST};
+
+/// Requests of one batch: some ten milliseconds of kernel time, the longest an urgent change waits.
+const BATCH: usize = 8192;
+/// RIB events taken in before the kernel's turn, so that what belongs together is planned together.
+const EVENTS_AT_ONCE: usize = 256;
+/// How often our own routes are read to see whether they are what they should be.
+const AUDIT_EVERY: Duration = Duration::from_secs(600);
+/// How long the end may take after the RIB's channel is closed.
+const FLUSH_LIMIT: Duration = Duration::from_secs(10);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Busy {
+    No,
+    Writing,
+    Reading,
+}
+
+type Sending = Pin<Box<dyn Future<Output = Result<(), Stopped>> + Send>>;
+
+pub(super) struct Driver<F> {
+    fib: Fib,
+    topology: Topology,
+    inbox: mpsc::Receiver<RibEvent>,
+    feedback: F,
+    /// Waiting for the speaker to take them; confirmations in a row are merged.
+    outgoing: VecDeque<Feedback>,
+    sending: Option<Sending>,
+    monitor: Monitor,
+    worker: Worker,
+    commands: mpsc::Receiver<Command>,
+    publish: watch::Sender<Arc<Topology>>,
+    sent: Arc<AtomicU64>,
+    sysctls: Vec<SysctlChange>,
+    warnings: Vec<String>,
+    busy: Busy,
+    resync: bool,
+    next_install: Option<Install>,
+    verify: bool,
+    /// Next hops that are not on link: their way is the kernel's to say.
+    indirect: BTreeSet<FibNexthop>,
+    to_look_up: BTreeSet<FibNexthop>,
+    to_inspect: BTreeSet<IpNet>,
+    looking: Option<(Vec<FibNexthop>, Vec<IpNet>)>,
+    audit_at: Instant,
+    closing: Option<Instant>,
+}
+
+impl<F: SpeakerFeedback> Driver<F> {
+    pub(super) fn new(
+        install: Install,
+        inbox: mpsc::Receiver<RibEvent>,
+        feedback: F,
+        monitor: Monitor,
+        worker: Worker,
+        commands: mpsc::Receiver<Command>,
+        publish: watch::Sender<Arc<Topology>>,
+    ) -> Self {
+        Self {
+            fib: Fib::new(install),
+            topology: Topology::default(),
+            inbox,
+            feedback,
+            outgoing: VecDeque::new(),
+            sending: None,
+            monitor,
+            worker,
+            commands,
+            publish,
+            sent: Arc::default(),
+            sysctls: Vec::new(),
+            warnings: Vec::new(),
+            busy: Busy::No,
+            resync: false,
+            next_install: None,
+            verify: false,
+            indirect: BTreeSet::new(),
+            to_look_up: BTreeSet::new(),
+            to_inspect: BTreeSet::new(),
+            looking: None,
+            audit_at: Instant::now() + AUDIT_EVERY,
+            closing: None,
+        }
+    }
+
+    pub(super) fn record(&mut self, sent: Arc<AtomicU64>, sysctls: Vec<SysctlChange>, warnings: Vec<String>) {
+        (self.sent, self.sysctls, self.warnings) = (sent, sysctls, warnings);
+    }
+
+    /// Takes in the dump made at start.
+    pub(super) fn adopt(&mut self, snapshot: Snapshot) {
+        self.fib.adopt(&snapshot);
+        info!(routes = snapshot.routes.len(), nexthops = snapshot.nexthops.len(), "kernel read");
+        self.topology = Topology::new(snapshot.links, snapshot.addresses);
+        self.publish();
+    }
+
+    pub(super) async fn run(mut self) -> Result<(), KernelError> {
+        let outcome = self.serve().await;
+        let Worker { jobs, answers, thread } = self.worker;
+        drop((jobs, answers));
+        if tokio::task::spawn_blocking(move || thread.join()).await.is_err() {
+            warn!("the writer thread of the FIB did not end well");
+        }
+        outcome
+    }
+
+    async fn serve(&mut self) -> Result<(), KernelError> {
+        loop {
+            self.advance();
+            if self.closing.is_some_and(|limit| self.at_rest() || Instant::now() >= limit) {
+                return Ok(());
+            }
+            let mut wake = self.fib.deadline().unwrap_or(self.audit_at).min(self.audit_at);
+            if self.busy != Busy::No {
+                // Nothing can be written before the answer is here.
+                wake = wake.max(Instant::now() + Duration::from_millis(10));
+            }
+            let wake = self.closing.map_or(wake, |limit| limit.min(wake));
+            tokio::select! {
+                event = self.inbox.recv(), if self.closing.is_none() => self.rib_events(event),
+                answer = self.worker.answers.recv() => match answer {
+                    Some(answer) => self.answered(answer)?,
+                    None => return Err(KernelError::NoAnswer { doing: "use the writer thread" }),
+                },
+                events = self.monitor.next() => self.kernel_events(events?),
+                Some(command) = self.commands.recv() => self.command(command),
+                outcome = async { self.sending.as_mut().expect("guarded").await }, if self.sending.is_some() => {
+                    self.sending = None;
+                    if outcome.is_err() {
+                        self.outgoing.clear();
+                    }
+                }
+                () = sleep_until(wake.into()) => self.audit(),
+            }
+        }
+    }
+
+    fn at_rest(&self) -> bool {
+        self.busy == Busy::No && self.fib.is_quiet()
+    }
+
+    fn rib_events(&mut self, first: Option<RibEvent>) {
+        let Some(first) = first else {
+            self.closing = Some(Instant::now() + FLUSH_LIMIT);
+            return;
+        };
+        self.rib_event(first);
+        for _ in 0..EVENTS_AT_ONCE {
+            let Ok(event) = self.inbox.try_recv() else { return };
+            self.rib_event(event);
+        }
+    }
+
+    fn rib_event(&mut self, event: RibEvent) {
+        match event {
+            RibEvent::Changes { seq, changes } => self.fib.changes(Instant::now(), seq, changes),
+            RibEvent::NexthopsDown(nexthops) => {
+                self.fib.nexthops_down(&nexthops);
+                // Must be seen by a plan before what follows is: it is written first.
+                self.advance();
+            }
+            RibEvent::NexthopsSettled => self.fib.nexthops_settled(),
+            RibEvent::Resend { complete } => self.fib.resent(complete),
+            RibEvent::Converged => self.fib.converged(),
+        }
+    }
+
+    /// Everything that can be done now without waiting.
+    fn advance(&mut self) {
+        self.resolve_new();
+        self.take_notes();
+        if self.busy == Busy::No {
+            self.next_job();
+        }
+        self.take_notes();
+        self.look_up();
+        if self.sending.is_none()
+            && let Some(feedback) = self.outgoing.pop_front()
+        {
+            let door = self.feedback.clone();
+            self.sending = Some(Box::pin(async move { door.send(feedback).await }));
+        }
+    }
+
+    fn next_job(&mut self) {
+        if std::mem::take(&mut self.resync) {
+            let old = self.fib.install();
+            let new = self.next_install.as_ref().unwrap_or(old);
+            let protocols: BTreeSet<u8> =
+                [old.protocol, old.local_protocol, new.protocol, new.local_protocol].into();
+            return self.job(Busy::Reading, Job::Snapshot { protocols: protocols.into_iter().collect() });
+        }
+        if std::mem::take(&mut self.verify) {
+            return self.job(Busy::Reading, Job::Nexthops);
+        }
+        let requests = self.fib.plan(Instant::now(), BATCH);
+        if !requests.is_empty() {
+            let protocol = self.fib.install().protocol;
+            self.job(Busy::Writing, Job::Write { requests, protocol });
+        }
+    }
+
+    fn job(&mut self, busy: Busy, job: Job) {
+        self.busy = busy;
+        if self.worker.jobs.try_send(job).is_err() {
+            // The thread has ended: its closed channel of answers ends the task.
+            debug!("the writer thread takes no jobs");
+        }
+    }
+
+    fn take_notes(&mut self) {
+        for note in self.fib.take_notes() {
+            match note {
+                Note::Installed { seq, failed } => self.installed(seq, failed),
+                Note::NexthopChanged(nexthop, reachable) => {
+                    info!(nexthop = %nexthop.address, reachable, "next hop");
+                    self.outgoing.push_back(Feedback::NexthopChanged(nexthop, reachable));
+                }
+                Note::Resend => self.outgoing.push_back(Feedback::Resend),
+                Note::Reassert(prefix) => self.outgoing.push_back(Feedback::Reassert(prefix)),
+                Note::Inspect(prefix) => {
+                    self.to_inspect.insert(prefix);
+                }
+                Note::Verify => self.verify = true,
+                Note::Resync => self.resync = true,
+            }
+        }
+    }
+
+    fn installed(&mut self, seq: u64, failed: Vec<bgp_speaker::rib::PrefixId>) {
+        match self.outgoing.back_mut() {
+            Some(Feedback::Installed { seq: last, failed: before }) => {
+                *last = seq;
+                before.extend(failed);
+            }
+            _ => self.outgoing.push_back(Feedback::Installed { seq, failed }),
+        }
+    }
+
+    fn resolve_new(&mut self) {
+        for nexthop in self.fib.take_unresolved() {
+            self.resolve(nexthop);
+        }
+    }
+
+    fn resolve(&mut self, nexthop: FibNexthop) {
+        let resolution = self.topology.resolve(&nexthop);
+        if resolution == Resolution::Lookup {
+            self.indirect.insert(nexthop);
+            self.to_look_up.insert(nexthop);
+            return;
+        }
+        self.indirect.remove(&nexthop);
+        self.to_look_up.remove(&nexthop);
+        let hop = if let Resolution::Via(hop) = resolution { Some(hop) } else { None };
+        self.fib.resolved(&nexthop, hop);
+    }
+
+    fn resolve_all(&mut self) {
+        let nexthops: Vec<FibNexthop> = self.fib.nexthops().collect();
+        self.indirect.retain(|nexthop| nexthops.contains(nexthop));
+        for nexthop in nexthops {
+            self.resolve(nexthop);
+        }
+    }
+
+    /// One job at a time: what comes up meanwhile is in the next.
+    fn look_up(&mut self) {
+        if self.looking.is_some() || (self.to_look_up.is_empty() && self.to_inspect.is_empty()) {
+            return;
+        }
+        let nexthops: Vec<FibNexthop> = std::mem::take(&mut self.to_look_up).into_iter().collect();
+        let prefixes: Vec<IpNet> = std::mem::take(&mut self.to_inspect).into_iter().collect();
+        let addresses: Vec<IpAddr> = nexthops
+            .iter()
+            .map(|nexthop| nexthop.address)
+            .chain(prefixes.iter().map(|prefix| prefix.addr()))
+            .collect();
+        self.looking = Some((nexthops, prefixes));
+        if self.worker.jobs.try_send(Job::Lookup(addresses)).is_err() {
+            debug!("the writer thread takes no jobs");
+        }
+    }
+
+    fn looked_up(&mut self, found: Vec<(IpAddr, Result<Option<Lookup>, KernelError>)>) {
+        let Some((nexthops, prefixes)) = self.looking.take() else { return };
+        let mut found = found.into_iter().map(|(address, found)| {
+            found.unwrap_or_else(|error| {
+                warn!(%address, %error, "lookup failed");
+                None
+            })
+        });
+        for nexthop in nexthops {
+            let lookup = found.next().flatten();
+            // A link or address event may have made it direct in the meantime.
+            if self.indirect.contains(&nexthop) {
+                let hop = lookup.and_then(|lookup| self.usable(&nexthop, &lookup));
+                self.fib.resolved(&nexthop, hop);
+            }
+        }
+        for prefix in prefixes {
+            let lookup = found.next().flatten();
+            self.fib.inspected(prefix, lookup.as_ref().map(|lookup| &lookup.route));
+        }
+    }
+
+    fn usable(&self, nexthop: &FibNexthop, lookup: &Lookup) -> Option<super::Hop> {
+        let ours = lookup.route.protocol == self.fib.install().protocol;
+        let hop = lookup.hop.filter(|hop| self.topology.usable(hop.ifindex))?;
+        (lookup.route.kind == RTN_UNICAST && (!ours || nexthop.recursive)).then_some(hop)
+    }
+
+    fn answered(&mut self, answer: Answer) -> Result<(), KernelError> {
+        match answer {
+            Answer::Lookup(found) => {
+                self.looked_up(found);
+                return Ok(());
+            }
+            Answer::Written(outcome) => {
+                let refused =
+                    outcome.map_err(|error| warn!(%error, "outcome unknown: reading everything anew")).ok();
+                for (_, refusal) in refused.iter().flatten() {
+                    debug!(errno = refusal.errno, error = %refusal, "the kernel refused a request");
+                }
+                self.fib.applied(Instant::now(), refused);
+                // Our own routes may carry the next hops of others.
+                self.to_look_up.extend(self.indirect.iter().filter(|nexthop| nexthop.recursive));
+            }
+            Answer::Nexthops(objects) => {
+                let differences = self.fib.reconcile(&objects?);
+                if differences > 0 {
+                    info!(differences, "nexthop objects differ from what was thought to be there");
+                }
+            }
+            Answer::Routes(routes) => {
+                let drift = if self.fib.is_quiet() { self.fib.audit(&routes?) } else { 0 };
+                if drift > 0 {
+                    warn!(
+                        drift,
+                        "routes of ours differ from what was thought to be there: reading everything anew"
+                    );
+                }
+            }
+            Answer::Snapshot(snapshot) => self.restart(snapshot?),
+        }
+        self.busy = Busy::No;
+        Ok(())
+    }
+
+    fn restart(&mut self, snapshot: Snapshot) {
+        let install = self.next_install.take().unwrap_or_else(|| self.fib.install().clone());
+        self.fib.restart(install, &snapshot);
+        let fresh = Topology::new(snapshot.links, snapshot.addresses);
+        let old = std::mem::replace(&mut self.topology, fresh);
+        for link in old.links().filter(|link| link.usable && !self.topology.usable(link.index)) {
+            self.outgoing.push_back(Feedback::LinkDown { ifindex: link.index, name: link.name.clone() });
+        }
+        for link in self.topology.links().filter(|link| link.usable && !old.usable(link.index)) {
+            self.outgoing.push_back(Feedback::LinkUp { ifindex: link.index, name: link.name.clone() });
+        }
+        self.resolve_all();
+        self.publish();
+    }
+
+    fn kernel_events(&mut self, events: Vec<KernelEvent>) {
+        let now = Instant::now();
+        for event in events {
+            match event {
+                KernelEvent::Link(link) => self.link(now, link, true),
+                KernelEvent::LinkGone(link) => self.link(now, Link { usable: false, ..link }, false),
+                KernelEvent::Address(address, present) => {
+                    if self.topology.address_changed(address, present) {
+                        self.fib.try_again(now);
+                        self.resolve_all();
+                        self.publish();
+                    }
+                }
+                KernelEvent::Route { route, replaced, port } => {
+                    if replaced {
+                        self.fib.route_replaced(now, &route, &who(port));
+                    }
+                    self.routes_changed(&route);
+                }
+                KernelEvent::RouteGone { route, port } => {
+                    if port == 0 && route.protocol == self.fib.install().protocol {
+                        // The kernel itself: the route went with its nexthop object, which is looked at.
+                        self.verify = true;
+                    } else {
+                        self.fib.route_gone(now, &route, &who(port));
+                    }
+                    self.routes_changed(&route);
+                }
+                KernelEvent::Nexthop { object, port } => self.fib.nexthop_changed(now, &object, &who(port)),
+                KernelEvent::NexthopGone { id, port } => self.fib.nexthop_gone(now, id, &who(port)),
+                KernelEvent::Overrun => {
+                    warn!("kernel notifications were lost: reading everything anew");
+                    self.resync = true;
+                }
+            }
+        }
+    }
+
+    fn link(&mut self, now: Instant, link: Link, exists: bool) {
+        let Link { index: ifindex, usable, .. } = link;
+        let name = link.name.clone();
+        let before = if exists { self.topology.link_changed(link) } else { self.topology.link_gone(ifindex) };
+        let was_usable = before.is_some_and(|link| link.usable);
+        if was_usable == usable {
+            if !exists {
+                self.publish();
+            }
+            return;
+        }
+        info!(ifname = name, ifindex, usable, "link");
+        if usable {
+            self.fib.try_again(now);
+            self.outgoing.push_back(Feedback::LinkUp { ifindex, name });
+        } else {
+            self.fib.link_lost(ifindex);
+            self.outgoing.push_back(Feedback::LinkDown { ifindex, name });
+        }
+        self.verify = true;
+        self.resolve_all();
+        self.publish();
+    }
+
+    /// The way to next hops that are not on link may be another now.
+    fn routes_changed(&mut self, route: &KernelRoute) {
+        if route.kind == RTN_UNICAST {
+            self.to_look_up.extend(self.indirect.iter().copied());
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Blackholes(prefixes) => self.fib.set_blackholes(prefixes),
+            Command::Install(install) => {
+                let old = self.fib.install();
+                let key = |install: &Install| {
+                    (install.table, install.metric, install.protocol, install.local_protocol)
+                };
+                if self.next_install.is_some() || key(&install) != key(old) {
+                    self.next_install = Some(install);
+                    self.resync = true;
+                }
+            }
+            // A caller that has gone away needs no answer.
+            Command::Status(answer) => drop(answer.send(self.status())),
+        }
+    }
+
+    fn status(&self) -> FibStatus {
+        FibStatus {
+            messages: self.sent.load(Ordering::Relaxed),
+            sysctls: self.sysctls.clone(),
+            warnings: self.warnings.clone(),
+            ..self.fib.status(Instant::now())
+        }
+    }
+
+    fn audit(&mut self) {
+        if Instant::now() < self.audit_at {
+            return;
+        }
+        self.audit_at = Instant::now() + AUDIT_EVERY;
+        if self.at_rest() {
+            self.job(Busy::Reading, Job::Routes { protocol: self.fib.install().protocol });
+        }
+    }
+
+    fn publish(&self) {
+        self.publish.send_replace(Arc::new(self.topology.clone()));
+    }
+}
+
+/// Who is behind a netlink port, as far as that can be known afterwards.
+fn who(port: u32) -> String {
+    if port == 0 {
+        return "the kernel".into();
+    }
+    match std::fs::read_to_string(format!("/proc/{port}/comm")) {
+        Ok(name) => format!("{} (process {port})", name.trim()),
+        Err(_) => format!("process or socket {port}, already gone"),
+    }
+}

@@ -1,0 +1,527 @@
+//! The forwarding table of this node as BGP wants it, and what is still missing in the kernel.
+//!
+//! In: changes of the RIB, what the kernel answered, what others did to it. Out: [`Request`]s, one
+//! netlink message each, and [`Note`]s for the speaker. No socket, no runtime, no clock: the time is an
+//! argument.
+//!
+//! ```text
+//!  RIB --changes--> Table --plan()--> requests --> kernel
+//!                    4 octets a prefix                |
+//!  RIB <---notes---- Groups <----applied()---- outcomes, events of others
+//! ```
+//!
+//! Every route points to a kernel nexthop *group*, also where there is one next hop only. When all
+//! routes of a group move to the same new set, the group is replaced: one message, whatever the number
+//! of routes. When a neighbour's session goes down, [`Fib::nexthops_down`] takes it out of every group
+//! before the RIB has said what each prefix uses instead.
+//!
+//! Deleting a nexthop object makes the kernel delete all routes on it. So objects are removed only in a
+//! later batch than the one that moved the last route away, and only when that was confirmed.
+//!
+//! What is not ours stays as it is: a new route is created with `NLM_F_EXCL`, so that a foreign route
+//! with the same prefix and metric is reported, not replaced; deletions name our protocol. A route of
+//! ours that someone replaces by one of another protocol is foreign from then on, and reported.
+
+mod adopt;
+mod driver;
+mod events;
+mod groups;
+mod local;
+mod outcome;
+mod plan;
+pub mod run;
+mod slab;
+pub mod status;
+mod table;
+
+use std::collections::{BTreeSet, VecDeque};
+use std::fmt;
+use std::net::IpAddr;
+use std::time::Instant;
+
+use api::desired::Install;
+use bgp_speaker::rib::{BestChange, FibNexthop, PrefixId};
+use ipnet::IpNet;
+use rustc_hash::{FxHashMap, FxHashSet};
+use serde::Serialize;
+use smallvec::SmallVec;
+
+use groups::{GroupState, Groups, Reach};
+use local::Blackholes;
+use plan::Target;
+use status::Repair;
+use table::{Entry, NONE, State, Table};
+
+pub use local::BLACKHOLE_METRIC;
+
+/// A next hop as the kernel takes it: one nexthop object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Hop {
+    /// Gateway address; may be IPv6 for IPv4 routes (RFC 8950).
+    pub gateway: IpAddr,
+    /// Outgoing interface.
+    pub ifindex: u32,
+    /// The gateway is on link although no subnet of the interface covers it.
+    pub onlink: bool,
+}
+
+/// What identifies a route to the kernel, with the protocol that marks it as ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RouteKey {
+    /// Destination.
+    pub prefix: IpNet,
+    /// Table number.
+    pub table: u32,
+    /// Priority.
+    pub metric: u32,
+    /// `rtm_protocol`.
+    pub protocol: u8,
+}
+
+/// One netlink message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Create a nexthop object; with `replace`, give an existing one back its content.
+    Nexthop {
+        /// `NHA_ID`.
+        id: u32,
+        /// Where it leads.
+        hop: Hop,
+        /// It exists.
+        replace: bool,
+    },
+    /// Create or replace a group.
+    Group {
+        /// `NHA_ID`.
+        id: u32,
+        /// Ids of nexthop objects.
+        members: SmallVec<[u32; 4]>,
+        /// It exists.
+        replace: bool,
+    },
+    /// Delete a nexthop object or group that nothing uses.
+    DeleteNexthop {
+        /// `NHA_ID`.
+        id: u32,
+    },
+    /// Create a route, or replace one of ours.
+    Route {
+        /// Which.
+        key: RouteKey,
+        /// `RTA_NH_ID`.
+        group: u32,
+        /// It exists and is ours.
+        replace: bool,
+    },
+    /// Create a blackhole.
+    Blackhole {
+        /// Which.
+        key: RouteKey,
+    },
+    /// Delete a route of ours.
+    DeleteRoute {
+        /// Which.
+        key: RouteKey,
+        /// Only if it is a blackhole.
+        blackhole: bool,
+    },
+}
+
+/// The kernel said no.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Refusal {
+    /// Positive errno.
+    pub errno: i32,
+    /// The kernel's own words (extended acknowledgement), may be empty.
+    pub text: String,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", std::io::Error::from_raw_os_error(self.errno))?;
+        if self.text.is_empty() { Ok(()) } else { write!(f, ": {}", self.text) }
+    }
+}
+
+/// Something for the speaker, or for the driver to ask the kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// Everything up to `seq` is in the kernel, except what is named.
+    Installed {
+        /// `RibEvent::Changes::seq`.
+        seq: u64,
+        /// Not in the kernel as wanted. When one of them is later, it follows as [`Note::Reassert`].
+        failed: Vec<PrefixId>,
+    },
+    /// A next hop became resolvable or ceased to be.
+    NexthopChanged(FibNexthop, bool),
+    /// Routes are lost whose prefixes are not known here: send everything wanted again.
+    Resend,
+    /// Send what is wanted for this prefix again.
+    Reassert(IpNet),
+    /// Compare nexthop objects with what is thought to be there (answer: [`Fib::reconcile`]).
+    Verify,
+    /// See what route occupies this prefix (answer: [`Fib::inspected`]).
+    Inspect(IpNet),
+    /// The picture of the kernel is not to be trusted: read everything (answer: [`Fib::restart`]).
+    Resync,
+}
+
+/// A route to remove that no prefix id stands for: found at start and not wanted, or under a former key.
+#[derive(Clone, Copy, Debug)]
+struct Stray {
+    key: RouteKey,
+    group: u32,
+    attempts: u32,
+}
+
+/// A refused request of one prefix.
+#[derive(Clone, Debug)]
+struct Failure {
+    refusal: Refusal,
+    since: Instant,
+    attempts: u32,
+    retry_at: Instant,
+    /// Another's route has the key: its protocol, once known.
+    foreign: Option<Option<u8>>,
+}
+
+/// The pure core. See the module's head.
+#[derive(Debug)]
+pub struct Fib {
+    install: Install,
+    table: Table,
+    groups: Groups,
+    /// Found at start and not claimed by a wish yet: the group in use.
+    adopted: FxHashMap<IpNet, u32>,
+    /// Our routes under a table, metric or protocol we no longer use; removed with the sweep.
+    former: Vec<Stray>,
+    strays: VecDeque<Stray>,
+    stray_retry: Vec<(Instant, Stray)>,
+    /// Nexthop objects of ours that are not in a form we make; removed when no route can be on them.
+    leftovers: Vec<u32>,
+    plain_users: u32,
+    /// Routes taken away or overwritten by others: what is there now, and who did it.
+    suspects: FxHashMap<IpNet, (u32, String)>,
+    failures: FxHashMap<u32, Failure>,
+    timers: BTreeSet<(Instant, u32)>,
+    in_flight: Vec<Target>,
+    /// Sequence numbers to confirm once the queue has been worked off to a position.
+    marks: VecDeque<(u64, u64)>,
+    /// To be named as failed by the next confirmation.
+    unconfirmed: FxHashSet<PrefixId>,
+    /// The kernel's state is unknown: nothing is written until everything has been read anew.
+    stalled: bool,
+    /// Between `NexthopsDown` and `NexthopsSettled`.
+    holding: bool,
+    /// A complete list has been asked for; until it has come nothing is confirmed or swept.
+    resend: Resend,
+    converged: bool,
+    blackholes: Blackholes,
+    notes: Vec<Note>,
+    repairs: VecDeque<Repair>,
+    repaired: u64,
+    resyncs: u64,
+    drift: u64,
+}
+
+/// State of a complete list of wishes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Resend {
+    No,
+    /// Asked for because a group died.
+    Asked {
+        begun: bool,
+    },
+    /// Asked for because everything was read anew: nothing of before can be confirmed until it is complete.
+    Restart {
+        begun: bool,
+    },
+}
+
+impl Fib {
+    /// An empty one; what the kernel has comes with [`Fib::adopt`].
+    pub fn new(install: Install) -> Self {
+        Self {
+            blackholes: Blackholes::new(&install),
+            install,
+            table: Table::default(),
+            groups: Groups::default(),
+            adopted: FxHashMap::default(),
+            former: Vec::new(),
+            strays: VecDeque::new(),
+            stray_retry: Vec::new(),
+            leftovers: Vec::new(),
+            plain_users: 0,
+            suspects: FxHashMap::default(),
+            failures: FxHashMap::default(),
+            timers: BTreeSet::new(),
+            in_flight: Vec::new(),
+            marks: VecDeque::new(),
+            unconfirmed: FxHashSet::default(),
+            stalled: false,
+            holding: false,
+            resend: Resend::No,
+            converged: false,
+            notes: Vec::new(),
+            repairs: VecDeque::new(),
+            repaired: 0,
+            resyncs: 0,
+            drift: 0,
+        }
+    }
+
+    /// Takes in a batch of the RIB.
+    pub fn changes(&mut self, now: Instant, seq: u64, changes: Vec<BestChange>) {
+        for change in changes {
+            self.want(now, &change);
+        }
+        self.marks.push_back((seq, self.table.pushed()));
+        let wanted = self.table.all_pending().map(|(_, entry)| entry.want);
+        for nexthop in self.groups.clean(wanted) {
+            // No longer watched: should the RIB still name it, it is resolved anew.
+            self.notes.push(Note::NexthopChanged(nexthop, true));
+        }
+        self.confirm();
+    }
+
+    fn want(&mut self, now: Instant, change: &BestChange) {
+        let (id, prefix) = (change.id, change.prefix);
+        let want = change.nexthops.as_ref().map_or(NONE, |set| self.groups.intern(set));
+        let suspect = if self.suspects.is_empty() { None } else { self.suspects.remove(&prefix) };
+        match self.table.entry(id) {
+            Entry::Pending(slot) => self.want_pending(now, slot, change, want, suspect),
+            Entry::Settled(mut group) => {
+                if let Some((left, who)) = suspect.filter(|_| group != NONE) {
+                    self.add_users(group, prefix, -1);
+                    self.add_users(left, prefix, 1);
+                    group = left;
+                    self.repair(now, format!("route {prefix}"), &who);
+                } else if group == NONE && !self.adopted.is_empty() {
+                    group = self.adopted.remove(&prefix).unwrap_or(NONE);
+                }
+                if group != NONE && self.is_dead(group) {
+                    self.add_users(group, prefix, -1);
+                    group = NONE;
+                }
+                if group == want || (want != NONE && self.serves(group, want)) {
+                    self.table.settle(id, group);
+                } else {
+                    self.table.open(id, prefix, group, want);
+                }
+            }
+        }
+    }
+
+    fn want_pending(
+        &mut self,
+        now: Instant,
+        slot: u32,
+        change: &BestChange,
+        want: u32,
+        suspect: Option<(u32, String)>,
+    ) {
+        let Some(entry) = self.table.pending_mut(slot) else { return };
+        let (state, old_prefix, unchanged) = (entry.state, entry.prefix, entry.want == want);
+        if old_prefix != change.prefix && state != State::InFlight {
+            // The id stands for another prefix now: what is left of the old one is to be removed.
+            entry.prefix = change.prefix;
+            let group = self.table.set_installed(slot, NONE);
+            if group != NONE {
+                self.strays.push_back(Stray { key: self.key(old_prefix), group, attempts: 0 });
+            }
+            self.clear_failure(slot);
+        } else if let Some((left, who)) = suspect {
+            if state == State::InFlight {
+                entry.lost = true;
+            } else {
+                let group = self.table.set_installed(slot, left);
+                self.add_users(group, old_prefix, -1);
+                self.add_users(left, old_prefix, 1);
+            }
+            self.repair(now, format!("route {}", change.prefix), &who);
+        }
+        if unchanged && matches!(state, State::Waiting | State::Failed) {
+            // Nothing new; it goes on waiting, but this batch is not confirmed with it.
+            self.report(slot);
+            return;
+        }
+        self.table.set_want(slot, want);
+        self.table.requeue(slot);
+    }
+
+    /// These next hops are gone with their session: groups lose them with the next plan.
+    pub fn nexthops_down(&mut self, nexthops: &[FibNexthop]) {
+        self.holding = true;
+        for nexthop in nexthops {
+            if let Some(state) = self.groups.nexthops.get_mut(nexthop) {
+                state.down = true;
+            }
+        }
+        self.groups.changed();
+    }
+
+    /// What follows from [`Fib::nexthops_down`] has been said.
+    pub fn nexthops_settled(&mut self) {
+        self.holding = false;
+        for state in self.groups.nexthops.values_mut() {
+            state.down = false;
+        }
+        self.groups.changed();
+        self.table.requeue_all(State::Deferred);
+        self.table.requeue_all(State::Waiting);
+    }
+
+    /// Start or end of a complete list of wishes.
+    pub fn resent(&mut self, complete: bool) {
+        match &mut self.resend {
+            Resend::No => {}
+            Resend::Asked { begun } | Resend::Restart { begun } if !complete => {
+                *begun = true;
+                for (_, group) in self.groups.groups.iter_mut() {
+                    group.doomed = group.state == GroupState::Dead;
+                }
+            }
+            // The end of a list that began before it was asked for says nothing.
+            Resend::Asked { begun: false } | Resend::Restart { begun: false } => {}
+            Resend::Asked { .. } => {
+                self.resend = Resend::No;
+                self.forget_doomed();
+            }
+            Resend::Restart { .. } => {
+                self.resend = Resend::No;
+                self.forget_doomed();
+                self.delay_marks();
+                if self.converged {
+                    self.sweep();
+                }
+            }
+        }
+        self.confirm();
+    }
+
+    /// What was not named by a complete list is not wanted; its routes went with the group.
+    fn forget_doomed(&mut self) {
+        let groups = &self.groups.groups;
+        self.table.forget(|group| groups.get(group).is_some_and(|group| group.doomed));
+        for (_, group) in self.groups.groups.iter_mut() {
+            if group.doomed {
+                group.users = [0; 2];
+            }
+        }
+        let pending: Vec<(u32, IpNet)> =
+            self.table.all_pending().map(|(_, entry)| (entry.installed, entry.prefix)).collect();
+        for (place, prefix) in pending {
+            if self.groups.groups.get(place).is_some_and(|group| group.doomed) {
+                self.groups.add_users(place, prefix, 1);
+            }
+        }
+        self.groups.idle = true;
+    }
+
+    /// Nothing is confirmed before all that is queued now has had its turn.
+    fn delay_marks(&mut self) {
+        let end = self.table.pushed();
+        for (_, at) in &mut self.marks {
+            *at = end;
+        }
+    }
+
+    /// Every peer has said all it has: what nobody claimed is removed.
+    pub fn converged(&mut self) {
+        self.converged = true;
+        if !matches!(self.resend, Resend::Restart { .. }) {
+            self.sweep();
+        }
+    }
+
+    /// Next hops that need [`Fib::resolved`].
+    pub fn take_unresolved(&mut self) -> Vec<FibNexthop> {
+        std::mem::take(&mut self.groups.unresolved)
+    }
+
+    /// All next hops in use or watched.
+    pub fn nexthops(&self) -> impl Iterator<Item = FibNexthop> {
+        self.groups.nexthops.keys().copied()
+    }
+
+    /// Where a next hop leads; `None`: nowhere.
+    pub fn resolved(&mut self, nexthop: &FibNexthop, hop: Option<Hop>) {
+        let reach = hop.map_or(Reach::Nowhere, |hop| Reach::Via(self.groups.hop(hop)));
+        let Some(state) = self.groups.nexthops.get_mut(nexthop) else { return };
+        if state.reach != reach {
+            state.reach = reach;
+            self.groups.idle = true;
+            self.reachability_changed();
+        }
+    }
+
+    /// Tells the RIB which next hops changed sides, and has everything that depends on them looked at.
+    fn reachability_changed(&mut self) {
+        let hops = &self.groups.hops;
+        for (nexthop, state) in &mut self.groups.nexthops {
+            let reachable = match state.reach {
+                Reach::Unknown => continue,
+                Reach::Nowhere => false,
+                Reach::Via(hop) => hops.get(hop).is_some_and(|hop| hop.blocked.is_none()),
+            };
+            if state.told != reachable {
+                state.told = reachable;
+                self.notes.push(Note::NexthopChanged(*nexthop, reachable));
+            }
+        }
+        self.groups.changed();
+        self.table.requeue_all(State::Waiting);
+        self.delay_marks();
+    }
+
+    /// The blackholes wanted: all of them, each time.
+    pub fn set_blackholes(&mut self, prefixes: BTreeSet<IpNet>) {
+        self.blackholes.want(prefixes);
+    }
+
+    /// What has happened since the last call.
+    pub fn take_notes(&mut self) -> Vec<Note> {
+        std::mem::take(&mut self.notes)
+    }
+
+    /// Nothing is in flight, pending or to be swept: kernel and wishes can be compared.
+    pub fn is_quiet(&self) -> bool {
+        self.in_flight.is_empty() && self.table.pending_len() == 0 && self.strays.is_empty() && !self.stalled
+    }
+
+    /// Protocol, table and metric in use.
+    pub fn install(&self) -> &Install {
+        &self.install
+    }
+
+    /// The prefix of this entry is not in the kernel as wanted.
+    fn report(&mut self, slot: u32) {
+        if let Some(entry) = self.table.pending_mut(slot) {
+            entry.reported = true;
+            self.unconfirmed.insert(entry.id);
+        }
+    }
+
+    fn key(&self, prefix: IpNet) -> RouteKey {
+        let Install { table, metric, protocol, .. } = self.install;
+        RouteKey { prefix, table, metric, protocol }
+    }
+
+    fn is_dead(&self, group: u32) -> bool {
+        self.groups.groups.get(group).is_some_and(|group| group.state == GroupState::Dead)
+    }
+
+    fn serves(&self, group: u32, set: u32) -> bool {
+        let serves = |group: &groups::Group| group.state == GroupState::Live && group.label == Some(set);
+        self.groups.groups.get(group).is_some_and(serves)
+    }
+
+    fn add_users(&mut self, group: u32, prefix: IpNet, by: i32) {
+        match group {
+            NONE => {}
+            table::PLAIN => self.plain_users = self.plain_users.saturating_add_signed(by),
+            group => self.groups.add_users(group, prefix, by),
+        }
+    }
+}
