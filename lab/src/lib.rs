@@ -1,1 +1,56 @@
-//! placeholder
+//! containerlab topologies out of network namespaces.
+//!
+//! A lab is one process namespace: its process 1, the holder, makes the nodes and the links and
+//! then waits, and when it dies, everything of the lab dies. A node is a set of namespaces
+//! (network, mounts, host name, processes) with the machine's files under private edits, the
+//! program its image stands for, and a socket to be asked things.
+//!
+//! ```text
+//! file -> Topology -> plan.json -> holder -> node -> init -> main process
+//!                                     \-> links (netlink)      \-> exec, files, forwarding
+//! ```
+//!
+//! Tests start labs with [`Lab::up`]; people with [`cli`]. Every program that does so calls
+//! [`maybe_run_helper`] first thing in `main`.
+//!
+//! Kernel settings of a node, unless its `sysctls` say otherwise: IPv4 forwarding on, reverse path
+//! filter off, IPv6 on with its forwarding off, no duplicate address detection (an address can be
+//! used at once), IPv6 addresses survive a link that goes down, and an ECMP hash seed of its own.
+
+pub mod cli;
+mod control;
+mod fields;
+mod helper;
+mod holder;
+mod image;
+mod init;
+mod lab;
+mod links;
+mod main_process;
+mod netlink;
+mod nft;
+mod node;
+mod node_spec;
+mod problem;
+mod programs;
+mod reaper;
+mod root;
+mod running;
+mod state;
+mod substitute;
+mod topology;
+mod users;
+mod wait;
+mod words;
+mod yaml;
+
+pub use control::Status;
+pub use helper::maybe_run_helper;
+pub use image::RUN_LABEL;
+pub use lab::{Lab, LabError};
+pub use links::{DEFAULT_MTU_BYTES, End, Link};
+pub use problem::{FileError, Problem};
+pub use reaper::Exit;
+pub use running::{Node, Output};
+pub use topology::{Bind, Network, NodeSpec, Topology};
+pub use wait::{Timeout, until};

@@ -1,0 +1,239 @@
+//! One level of node settings: `defaults`, a kind, a group or a node.
+//!
+//! In: the mapping as [`Yaml`]. Out: [`Fields`], each value with its line, and in the findings
+//! every key that is unknown, has no effect here, or needs what a lab of namespaces is not.
+
+use std::collections::BTreeMap;
+
+use crate::problem::{Findings, nearest};
+use crate::yaml::{Key, Value, Yaml};
+
+/// A text and the line it stands in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct At {
+    pub(crate) line: usize,
+    pub(crate) text: String,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Fields {
+    pub(crate) kind: Option<At>,
+    pub(crate) group: Option<At>,
+    pub(crate) image: Option<At>,
+    pub(crate) cmd: Option<At>,
+    pub(crate) entrypoint: Option<At>,
+    pub(crate) user: Option<At>,
+    pub(crate) hostname: Option<At>,
+    pub(crate) network_mode: Option<At>,
+    pub(crate) env: BTreeMap<String, At>,
+    pub(crate) labels: BTreeMap<String, At>,
+    pub(crate) sysctls: BTreeMap<String, At>,
+    pub(crate) env_files: Vec<At>,
+    pub(crate) binds: Vec<At>,
+    pub(crate) exec: Vec<At>,
+}
+
+const KNOWN: [&str; 14] = [
+    "kind",
+    "group",
+    "image",
+    "cmd",
+    "entrypoint",
+    "user",
+    "hostname",
+    "network-mode",
+    "env",
+    "labels",
+    "sysctls",
+    "env-files",
+    "binds",
+    "exec",
+];
+
+/// Nodes have all capabilities and the machine's `/dev` anyway, and a command that ends is run again.
+const GRANTED: [&str; 4] = ["cap-add", "devices", "privileged", "restart-policy"];
+
+const NO_EFFECT: [&str; 12] = [
+    "image-pull-policy",
+    "memory",
+    "cpu",
+    "cpu-set",
+    "shm-size",
+    "cgroupns-mode",
+    "cgroup-parent",
+    "security-opts",
+    "auto-remove",
+    "runtime",
+    "certificate",
+    "credentials",
+];
+
+/// Keys that are refused: what they would need, and what to do instead.
+const REFUSED: [(&str, &str, &str); 17] = [
+    ("ports", "needs Docker", "remove it and reach the node with `towpath lab exec`"),
+    ("volumes", "needs Docker", "use \"binds\""),
+    ("pid-mode", "needs Docker", "remove it; every node has a process namespace of its own"),
+    ("startup-config", "needs a vendor's router image", "bind the file with \"binds\""),
+    ("enforce-startup-config", "needs a vendor's router image", "remove it"),
+    ("suppress-startup-config", "needs a vendor's router image", "remove it"),
+    ("license", "needs a vendor's router image", "remove it"),
+    ("components", "needs a vendor's router image", "remove it"),
+    ("extras", "needs a vendor's router image", "remove it"),
+    ("config", "needs a vendor's router image", "bind the file with \"binds\""),
+    ("type", "needs a vendor's router image", "remove it"),
+    ("tmpfs", "is not available in this version", "remove it; /run and /tmp are private already"),
+    ("stages", "is not available in this version", "wait in \"exec\" for what the node needs"),
+    ("startup-delay", "is not available in this version", "wait in \"exec\" for what the node needs"),
+    ("healthcheck", "is not available in this version", "remove it"),
+    ("dns", "is not available in this version", "bind a resolv.conf with \"binds\""),
+    ("aliases", "is not available in this version", "remove it; nodes know each other by name"),
+];
+
+/// Management addresses live on eth0, which this version does not make.
+const MANAGEMENT: [&str; 2] = ["mgmt-ipv4", "mgmt-ipv6"];
+
+impl Fields {
+    /// Reads one level; `place` is how messages call it, such as `node r1`.
+    pub(crate) fn read(place: &str, yaml: &Yaml, findings: &mut Findings) -> Self {
+        let mut fields = Self::default();
+        for (key, value) in mapping(place, yaml, findings) {
+            fields.read_one(place, key, value, findings);
+        }
+        fields
+    }
+
+    fn read_one(&mut self, place: &str, key: &Key, value: &Yaml, findings: &mut Findings) {
+        let name = format!("{place}: \"{}\"", key.text);
+        let scalar = match key.text.as_str() {
+            "kind" => &mut self.kind,
+            "group" => &mut self.group,
+            "image" => &mut self.image,
+            "cmd" => &mut self.cmd,
+            "entrypoint" => &mut self.entrypoint,
+            "user" => &mut self.user,
+            "hostname" => &mut self.hostname,
+            "network-mode" => &mut self.network_mode,
+            "env" => return self.env = texts(&name, value, findings),
+            "labels" => return self.labels = texts(&name, value, findings),
+            "sysctls" => return self.sysctls = texts(&name, value, findings),
+            "env-files" => return self.env_files = list(&name, value, findings),
+            "binds" => return self.binds = list(&name, value, findings),
+            "exec" => return self.exec = list(&name, value, findings),
+            other => return other_key(place, key.line, other, value, findings),
+        };
+        *scalar = text(&name, value, findings);
+    }
+}
+
+fn other_key(place: &str, line: usize, key: &str, value: &Yaml, findings: &mut Findings) {
+    if let Some((_, needs, remedy)) = REFUSED.iter().find(|(refused, ..)| *refused == key) {
+        findings.refuse(line, format!("{place}: \"{key}\" {needs}; {remedy}"));
+    } else if MANAGEMENT.contains(&key) {
+        let remedy = "remove it and use `network-mode: none`";
+        findings.refuse(
+            line,
+            format!(
+                "{place}: \"{key}\" needs the management network, which this version does not make; {remedy}"
+            ),
+        );
+    } else if key == "restart-policy"
+        && matches!(&value.value, Value::Scalar(policy) if policy == "no" || policy == "on-failure")
+    {
+        findings.refuse(line, format!("{place}: \"restart-policy\" is always \"always\" here; remove it"));
+    } else if NO_EFFECT.contains(&key) {
+        findings.warn(line, format!("{place}: \"{key}\" has no effect here"));
+    } else if !GRANTED.contains(&key) {
+        let known = KNOWN.into_iter().chain(GRANTED).chain(NO_EFFECT).chain(REFUSED.map(|(name, ..)| name));
+        findings.refuse(line, format!("{place}: unknown field \"{key}\"; {}", did_you_mean(key, known)));
+    }
+}
+
+/// `did you mean "x"?`, or the advice to remove what nobody knows.
+pub(crate) fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    match nearest(word, known) {
+        Some(known) => format!("did you mean \"{known}\"?"),
+        None => "remove it".to_owned(),
+    }
+}
+
+/// The entries of a mapping; nothing given is an empty one.
+pub(crate) fn mapping<'y>(name: &str, yaml: &'y Yaml, findings: &mut Findings) -> &'y [(Key, Yaml)] {
+    match &yaml.value {
+        Value::Map(entries) => entries,
+        Value::Null => &[],
+        Value::Scalar(_) | Value::Seq(_) => {
+            findings.refuse(yaml.line, format!("{name} takes a mapping, not {}", yaml.kind()));
+            &[]
+        }
+    }
+}
+
+/// The items of a list; nothing given is an empty one.
+pub(crate) fn sequence<'y>(name: &str, yaml: &'y Yaml, findings: &mut Findings) -> &'y [Yaml] {
+    match &yaml.value {
+        Value::Seq(items) => items,
+        Value::Null => &[],
+        Value::Scalar(_) | Value::Map(_) => {
+            findings.refuse(yaml.line, format!("{name} takes a list, not {}", yaml.kind()));
+            &[]
+        }
+    }
+}
+
+/// A text; nothing given and an empty text are the same: not set.
+pub(crate) fn text(name: &str, yaml: &Yaml, findings: &mut Findings) -> Option<At> {
+    match &yaml.value {
+        Value::Scalar(text) if text.is_empty() => None,
+        Value::Scalar(text) => Some(At { line: yaml.line, text: text.clone() }),
+        Value::Null => None,
+        Value::Seq(_) | Value::Map(_) => {
+            findings.refuse(yaml.line, format!("{name} takes a text, not {}", yaml.kind()));
+            None
+        }
+    }
+}
+
+fn texts(name: &str, yaml: &Yaml, findings: &mut Findings) -> BTreeMap<String, At> {
+    let mut texts = BTreeMap::new();
+    for (key, value) in mapping(name, yaml, findings) {
+        let empty = At { line: value.line, text: String::new() };
+        let text = text(&format!("{name} {}", key.text), value, findings).unwrap_or(empty);
+        texts.insert(key.text.clone(), text);
+    }
+    texts
+}
+
+fn list(name: &str, yaml: &Yaml, findings: &mut Findings) -> Vec<At> {
+    sequence(name, yaml, findings).iter().filter_map(|item| text(name, item, findings)).collect()
+}
+
+/// The most specific of the levels, which come in the order node, group, kind, defaults.
+pub(crate) fn first<'f>(
+    levels: &[&'f Fields],
+    field: impl Fn(&'f Fields) -> Option<&'f At>,
+) -> Option<&'f At> {
+    levels.iter().copied().find_map(field)
+}
+
+/// Merged key by key; the more specific level wins.
+pub(crate) fn by_key(
+    levels: &[&Fields],
+    field: impl Fn(&Fields) -> &BTreeMap<String, At>,
+) -> BTreeMap<String, At> {
+    let mut merged = BTreeMap::new();
+    for level in levels.iter().rev() {
+        merged.extend(field(level).clone());
+    }
+    merged
+}
+
+/// Appended from the most general level to the node's own; of equal texts the first stays.
+pub(crate) fn appended(levels: &[&Fields], field: impl Fn(&Fields) -> &Vec<At>) -> Vec<At> {
+    let mut all: Vec<At> = Vec::new();
+    for item in levels.iter().rev().flat_map(|level| field(level)) {
+        if !all.iter().any(|known| known.text == item.text) {
+            all.push(item.clone());
+        }
+    }
+    all
+}

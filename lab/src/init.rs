@@ -1,0 +1,146 @@
+//! Process 1 of a node: keeps the main process running, reaps orphans, serves requests.
+//!
+//! A main process that ends is started again after a second, with links and addresses untouched,
+//! unless it was killed or stopped on request.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+
+use crate::control::{self, Request, Response};
+use crate::main_process::MainProcess;
+use crate::netlink::{Netlink, ifindex};
+use crate::node::{NodeEvent, say};
+use crate::programs::Programs;
+use crate::reaper::Reaper;
+use crate::state::StateDir;
+use crate::{nft, root};
+
+/// The node, as its requests see it.
+struct Init {
+    main: Arc<MainProcess>,
+    programs: Programs,
+}
+
+pub(crate) fn run(state: &StateDir, name: &str) -> anyhow::Result<()> {
+    let mut plan = state.plan().context("reading the lab's plan")?;
+    let spec = plan.topology.nodes.remove(name).context("no such node")?;
+    let log = File::options().append(true).open(state.log(name)).context("opening its log")?;
+    let socket = state.socket(name);
+    let listener =
+        UnixListener::bind(&socket).with_context(|| format!("listening on {}", socket.display()))?;
+    enter(&state.root(name).join("root"))?;
+    // Tables of the file system are looked at when a program starts, so after the root is in place.
+    let reaper = Reaper::start();
+    let programs = Programs::new(Arc::clone(&reaper));
+    let main =
+        MainProcess::start(spec, reaper, programs.groups(), log).context("starting its main process")?;
+    let init = Arc::new(Init { main, programs });
+    say(&NodeEvent::Ready)?;
+    // The holder waits for the end of this output; what follows belongs in the log.
+    rustix::stdio::dup2_stdout(File::options().write(true).open("/dev/null")?)?;
+    for stream in listener.incoming() {
+        let stream = stream?;
+        let init = Arc::clone(&init);
+        std::thread::spawn(move || {
+            if let Err(error) = init.serve(&stream) {
+                eprintln!("[lab] request: {error}");
+            }
+        });
+    }
+    Ok(())
+}
+
+/// Makes `new_root` the root, with its own `/proc`, and forgets the machine's.
+fn enter(new_root: &Path) -> anyhow::Result<()> {
+    mount("proc", new_root.join("proc"), "proc", MountFlags::empty(), None).context("mounting /proc")?;
+    std::env::set_current_dir(new_root)?;
+    // The old root lands on top of the new one, and is taken away from there.
+    rustix::process::pivot_root(".", ".").context("changing the root")?;
+    unmount(".", UnmountFlags::DETACH).context("leaving the machine's root")?;
+    Ok(std::env::set_current_dir("/")?)
+}
+
+impl Init {
+    fn serve(&self, stream: &UnixStream) -> io::Result<()> {
+        let Some((request, fds)) = control::receive(stream)? else { return Ok(()) };
+        let response = match request {
+            Request::Exec { argv, env } => self.programs.run(&argv, &env, fds, stream),
+            request => self.handle(request),
+        };
+        control::reply(stream, &response)
+    }
+
+    fn handle(&self, request: Request) -> Response {
+        match request {
+            Request::Exec { .. } => Response::default(), // served above, it needs the connection
+            Request::Status => Response { status: Some(self.main.status()), ..Response::default() },
+            Request::Signal { signal } => Response::of(self.main.signal(signal)),
+            Request::Stop { grace_ms } => {
+                Response::of(self.main.stop(std::time::Duration::from_millis(grace_ms)))
+            }
+            Request::Start => {
+                self.main.resume();
+                Response::default()
+            }
+            Request::StopForwarding => Response::of(nft::stop()),
+            Request::RestoreForwarding => Response::of(nft::restore()),
+            Request::KillAndIsolate => Response::of(self.kill_and_isolate()),
+            Request::Link { device, up } => Response::of(set_link(&device, up)),
+            Request::AlternativeName { device, name } => Response::of(
+                ifindex(&device).and_then(|index| Netlink::route()?.alternative_name(index, &name)),
+            ),
+            Request::Write { path, text } => Response::of(write(&path, &text)),
+            Request::Read { path } => match std::fs::read_to_string(&path) {
+                Ok(text) => Response { text: Some(text), ..Response::default() },
+                Err(error) => Response::of(Err(error)),
+            },
+        }
+    }
+
+    /// Forwarding first: a packet that a killed router still forwards would hide the loss.
+    fn kill_and_isolate(&self) -> io::Result<()> {
+        let stopped = nft::stop();
+        self.main.signal(libc::SIGKILL).and(stopped)
+    }
+}
+
+fn set_link(device: &str, up: bool) -> io::Result<()> {
+    Netlink::route()?.set_up(ifindex(device)?, up)
+}
+
+/// Whole or not at all: a reader sees the old text or the new one.
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    let path = root::inside(Path::new("/"), path)?;
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    std::fs::create_dir_all(folder)?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let draft = folder.join(format!(".{name}.lab"));
+    std::fs::write(&draft, text)?;
+    match std::fs::rename(&draft, &path) {
+        // A file that is itself a bind cannot be replaced, only rewritten.
+        Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
+            std::fs::remove_file(&draft)?;
+            std::fs::write(&path, text)
+        }
+        outcome => outcome,
+    }
+}
+
+/// A line in the node's log, apart from what its programs print.
+pub(crate) fn note(log: &File, text: &str) {
+    let mut log = log;
+    // A log that cannot be written must not stop a node.
+    let _ = writeln!(log, "[lab] {text}");
+}
+
+/// The environment of a program: the node's, and nothing of the machine's.
+pub(crate) fn set_env(command: &mut std::process::Command, env: &BTreeMap<String, String>) {
+    command.env_clear().envs(env).current_dir("/");
+}

@@ -1,0 +1,328 @@
+//! A running lab, as a test or the command line holds it.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{ChildStdin, Stdio};
+use std::time::Duration;
+
+use crate::FileError;
+use crate::control::Request;
+use crate::helper;
+use crate::holder::{DETACH, LabEvent};
+use crate::links::device_name;
+use crate::running::Node;
+use crate::state::{Plan, StateDir};
+use crate::topology::Topology;
+
+/// Folder of unpacked packages (`usr/sbin`, `usr/lib/frr`, ...) that every node sees as installed.
+const TOOLS: &str = "TOWPATH_TOOLS";
+
+/// Why a lab could not be started or reached.
+#[derive(Debug, thiserror::Error)]
+pub enum LabError {
+    /// The topology file has mistakes.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A lab of this name is up.
+    #[error("lab {lab} is running already; take it down with `towpath lab down {lab}`")]
+    Running {
+        /// Its name.
+        lab: String,
+    },
+    /// There is no such lab.
+    #[error("there is no lab {lab}; `towpath lab list` shows what there is")]
+    Unknown {
+        /// The name asked for.
+        lab: String,
+    },
+    /// The lab has no such node.
+    #[error("lab {lab} has no node {node}")]
+    UnknownNode {
+        /// Its name.
+        lab: String,
+        /// The node asked for.
+        node: String,
+    },
+    /// The link end is not in the topology.
+    #[error("lab {lab} has no link end {end}; write NODE:INTERFACE as in the file")]
+    UnknownEnd {
+        /// Its name.
+        lab: String,
+        /// The end asked for.
+        end: String,
+    },
+    /// A step of starting it failed; nothing of it is left.
+    #[error("lab {lab} did not come up: {reason}")]
+    Start {
+        /// Its name.
+        lab: String,
+        /// What went wrong.
+        reason: String,
+    },
+    /// A request to it failed.
+    #[error("lab {lab}: {what}: {error}")]
+    Io {
+        /// Its name.
+        lab: String,
+        /// What was tried.
+        what: String,
+        /// Why it failed.
+        error: std::io::Error,
+    },
+}
+
+/// A lab that is up. Dropping it takes it down, unless it was detached.
+#[derive(Debug)]
+pub struct Lab {
+    topology: Topology,
+    state: StateDir,
+    /// While this is open the lab lives; `None`: it outlives us.
+    leash: Option<ChildStdin>,
+    warnings: Vec<String>,
+}
+
+impl Lab {
+    /// Brings up the topology of `path` (a file, or a folder with one) and waits until every link is
+    /// in place and every `exec` has run.
+    ///
+    /// The lab lives as long as the value, and as this process: if the process is killed, so is the lab.
+    ///
+    /// # Errors
+    /// [`LabError::File`] with every mistake of the file, [`LabError::Running`], or what failed on the way.
+    pub fn up(path: impl AsRef<Path>) -> Result<Self, LabError> {
+        Self::up_with(path, |_| {})
+    }
+
+    /// [`Lab::up`], telling `progress` what happens meanwhile, a line each.
+    ///
+    /// # Errors
+    /// As [`Lab::up`].
+    pub fn up_with(path: impl AsRef<Path>, progress: impl FnMut(&str)) -> Result<Self, LabError> {
+        let topology = Topology::read(path.as_ref())?;
+        let state = StateDir::of(&topology.name);
+        make_folder(&state)?;
+        match start(&topology, &state, progress) {
+            Ok((leash, exec_warnings)) => {
+                let warnings = [topology.warnings.clone(), exec_warnings].concat();
+                Ok(Self { topology, state, leash: Some(leash), warnings })
+            }
+            Err(error) => {
+                let start = |reason| LabError::Start { lab: topology.name.clone(), reason };
+                Err(match take_down(&state) {
+                    Ok(()) => start(format!("{error:#}")),
+                    Err(down) => start(format!("{error:#}; and taking it down failed: {down}")),
+                })
+            }
+        }
+    }
+
+    /// A lab that is up already, by name. Dropping the value leaves it up.
+    ///
+    /// # Errors
+    /// [`LabError::Unknown`] when no lab of that name runs.
+    pub fn running(name: &str) -> Result<Self, LabError> {
+        let state = StateDir::of(name);
+        let unknown = || LabError::Unknown { lab: name.to_owned() };
+        state.running().ok_or_else(unknown)?;
+        let plan = state.plan().map_err(|_| unknown())?;
+        let warnings = plan.topology.warnings.clone();
+        Ok(Self { topology: plan.topology, state, leash: None, warnings })
+    }
+
+    /// Lets the lab outlive this value and this process.
+    ///
+    /// # Errors
+    /// [`LabError::Io`] when its holder cannot be told.
+    pub fn detach(mut self) -> Result<(), LabError> {
+        if let Some(mut leash) = self.leash.take() {
+            let told = writeln!(leash, "{DETACH}").and_then(|()| leash.flush());
+            told.map_err(|error| self.io("detaching", error))?;
+        }
+        Ok(())
+    }
+
+    /// Takes the lab down and reports what [`Drop`] would only print.
+    ///
+    /// # Errors
+    /// [`LabError::Io`] when something could not be removed.
+    pub fn down(mut self) -> Result<(), LabError> {
+        self.leash.take();
+        take_down(&self.state)
+    }
+
+    /// What it was made from.
+    #[must_use]
+    pub fn topology(&self) -> &Topology {
+        &self.topology
+    }
+
+    /// What the file says without effect, and which `exec` failed.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// One node.
+    ///
+    /// # Panics
+    /// When the topology has no such node: a test that names one is wrong. See [`Lab::find`].
+    #[must_use]
+    pub fn node(&self, name: &str) -> Node {
+        match self.find(name) {
+            Ok(node) => node,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// One node, if there is such a one.
+    ///
+    /// # Errors
+    /// [`LabError::UnknownNode`].
+    pub fn find(&self, name: &str) -> Result<Node, LabError> {
+        let unknown = || LabError::UnknownNode { lab: self.topology.name.clone(), node: name.to_owned() };
+        let spec = self.topology.nodes.get(name).ok_or_else(unknown)?;
+        Ok(Node::new(&self.topology.name, name, spec, &self.state))
+    }
+
+    /// All nodes, by name.
+    pub fn nodes(&self) -> impl Iterator<Item = Node> + '_ {
+        let nodes = self.topology.nodes.iter();
+        nodes.map(|(name, spec)| Node::new(&self.topology.name, name, spec, &self.state))
+    }
+
+    /// Pulls the cable at `end` (`tor1:eth1`): the interface there goes down, the other end loses its carrier.
+    ///
+    /// # Errors
+    /// [`LabError::UnknownEnd`], or the kernel's refusal.
+    pub fn link_down(&self, end: &str) -> Result<(), LabError> {
+        self.set_link(end, false)
+    }
+
+    /// Puts the cable back. IPv6 addresses are kept meanwhile, routes that used the interface are not.
+    ///
+    /// # Errors
+    /// As [`Lab::link_down`].
+    pub fn link_up(&self, end: &str) -> Result<(), LabError> {
+        self.set_link(end, true)
+    }
+
+    /// The router `node` dies: its main process is killed (and not restarted), and in the same
+    /// instant its kernel forwards nothing any more.
+    ///
+    /// # Errors
+    /// [`LabError::UnknownNode`], or the kernel's refusal.
+    pub fn kill_and_isolate(&self, node: &str) -> Result<(), LabError> {
+        self.find(node)?.ask(&Request::KillAndIsolate, "killing it").map(|_| ())
+    }
+
+    fn set_link(&self, end: &str, up: bool) -> Result<(), LabError> {
+        let unknown = || LabError::UnknownEnd { lab: self.topology.name.clone(), end: end.to_owned() };
+        let (node, interface) = end.split_once(':').ok_or_else(unknown)?;
+        let mut ends = self.topology.links.iter().flat_map(|link| &link.ends);
+        ends.find(|known| known.node == node && known.interface == interface).ok_or_else(unknown)?;
+        let request = Request::Link { device: device_name(interface), up };
+        self.find(node)?.ask(&request, "setting a link").map(|_| ())
+    }
+
+    fn io(&self, what: &str, error: std::io::Error) -> LabError {
+        LabError::Io { lab: self.topology.name.clone(), what: what.to_owned(), error }
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if self.leash.take().is_some()
+            && let Err(error) = take_down(&self.state)
+        {
+            eprintln!("{error}");
+        }
+    }
+}
+
+/// Takes down a lab by name, running or left behind: no process, namespace, mount or file of it stays.
+pub(crate) fn take_down_by_name(lab: &str) -> Result<(), LabError> {
+    let state = StateDir::of(lab);
+    if !state.path().is_dir() {
+        return Err(LabError::Unknown { lab: lab.to_owned() });
+    }
+    take_down(&state)
+}
+
+fn take_down(state: &StateDir) -> Result<(), LabError> {
+    let killed = state.kill();
+    // The files go even if the processes could not be waited for; both failures are told.
+    let removed = state.remove();
+    let io = |what: &str, error| LabError::Io { lab: state.lab(), what: what.to_owned(), error };
+    killed.map_err(|error| io("ending its processes", error))?;
+    removed.map_err(|error| io("removing its files", error))
+}
+
+/// Making the folder is also the lock: two starts of one lab cannot both succeed.
+fn make_folder(state: &StateDir) -> Result<(), LabError> {
+    let io = |error| LabError::Io {
+        lab: state.lab(),
+        what: format!("creating {}", state.path().display()),
+        error,
+    };
+    let base = state.path().parent().unwrap_or(Path::new("/run"));
+    for _ in 0..2 {
+        std::fs::create_dir_all(base).map_err(io)?;
+        match std::fs::create_dir(state.path()) {
+            Ok(()) => return owner_only(state.path()).map_err(io),
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(io(error)),
+            Err(_) if state.running().is_some() => break,
+            // What a killed lab left behind.
+            Err(_) => take_down(state)?,
+        }
+    }
+    Err(LabError::Running { lab: state.lab() })
+}
+
+/// Whoever can open a node's socket can run programs in it.
+fn owner_only(path: &Path) -> std::io::Result<()> {
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o700))
+}
+
+fn start(
+    topology: &Topology,
+    state: &StateDir,
+    mut progress: impl FnMut(&str),
+) -> anyhow::Result<(ChildStdin, Vec<String>)> {
+    let towpath = helper::program()?;
+    let tools = std::env::var_os(TOOLS).map(std::path::absolute).transpose()?;
+    if let Some(tools) = tools.as_ref().filter(|tools| !tools.is_dir()) {
+        anyhow::bail!("{TOOLS} names {}, which is no folder; unpack the packages there", tools.display());
+    }
+    let rootless = !rustix::process::geteuid().is_root();
+    state.write_plan(&Plan { topology: topology.clone(), towpath: towpath.clone(), tools, rootless })?;
+    let mut outer = helper::step(&towpath, "outer", state, &[])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let (leash, output) = match (outer.stdin.take(), outer.stdout.take()) {
+        (Some(leash), Some(output)) => (leash, output),
+        _ => anyhow::bail!("the holder has no pipes"),
+    };
+    let ended = outer.wait_with_output()?;
+    if !ended.status.success() {
+        anyhow::bail!("{}", String::from_utf8_lossy(&ended.stderr).trim());
+    }
+    let mut warnings = Vec::new();
+    for line in BufReader::new(output).lines() {
+        match serde_json::from_str(&line?)? {
+            LabEvent::Progress(text) => progress(&text),
+            LabEvent::Warning(text) => {
+                progress(&format!("warning: {text}"));
+                warnings.push(text);
+            }
+            LabEvent::Ready => return Ok((leash, warnings)),
+            LabEvent::Failed(reason) => anyhow::bail!("{reason}"),
+        }
+    }
+    let log = std::fs::read_to_string(state.holder_log()).unwrap_or_default();
+    anyhow::bail!("the lab ended early: {}", log.trim())
+}
+
+/// How long a request that the node answers at once may take on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);

@@ -1,0 +1,315 @@
+//! One node of a topology: inheritance applied, image mapped, binds and commands resolved.
+//!
+//! Inheritance is containerlab's: node, group, kind, defaults; single values from the most specific
+//! level, `env`, `labels` and `sysctls` key by key, `exec`, `binds` and `env-files` appended.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use crate::fields::{At, Fields, appended, by_key, did_you_mean, first};
+use crate::image::{RUN_LABEL, main_command};
+use crate::problem::Findings;
+use crate::topology::{Bind, Network, NodeSpec, Scope};
+use crate::words;
+use crate::yaml::{Key, Yaml};
+
+/// Kinds that containerlab has and a lab of namespaces will have, but not in this version.
+const LATER: [&str; 4] = ["bridge", "host", "ext-container", "ovs-bridge"];
+
+const ENV_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+pub(crate) fn resolve(
+    key: &Key,
+    yaml: &Yaml,
+    scope: &Scope<'_>,
+    findings: &mut Findings,
+) -> Option<NodeSpec> {
+    let name = key.text.as_str();
+    let place = format!("node {name}");
+    let before = findings.problems.len();
+    if !good_name(name) {
+        findings.refuse(
+            key.line,
+            format!("{place}: the name is not possible; use letters, digits, \"-\", \"_\" and \".\""),
+        );
+    }
+    let own = Fields::read(&place, yaml, findings);
+    let none = Fields::default();
+    // `group` is not inherited from a group, `kind` not from a kind.
+    let group_name = own.group.as_ref().or(scope.defaults.group.as_ref());
+    let group = group_name.and_then(|group| scope.groups.get(&group.text)).unwrap_or(&none);
+    let kind = own.kind.as_ref().or(group.kind.as_ref()).or(scope.defaults.kind.as_ref());
+    let by_kind = kind.and_then(|kind| scope.kinds.get(&kind.text)).unwrap_or(&none);
+    let levels = [&own, group, by_kind, &scope.defaults];
+    check_kind(&place, key.line, kind, findings);
+
+    let container = container_name(scope, name);
+    let labels = by_key(&levels, |fields| &fields.labels);
+    let hostname = first(&levels, |fields| fields.hostname.as_ref()).map_or(name, |at| &at.text).to_owned();
+    let magic = |text: &str| magic(text, scope, name);
+    let commands = appended(&levels, |fields| &fields.exec);
+    let exec = commands
+        .iter()
+        .filter_map(|at| command_line(&place, "exec", &magic_at(at, &magic), findings))
+        .collect();
+    let image = first(&levels, |fields| fields.image.as_ref());
+    let command = main(&place, key.line, image, &levels, &labels, findings);
+    let mut env = env_files(&place, &levels, scope.folder, findings);
+    env.extend(plain(&by_key(&levels, |fields| &fields.env)));
+    let spec = NodeSpec {
+        kind: kind.map(|kind| kind.text.clone()).unwrap_or_default(),
+        image: image.map(|image| image.text.clone()).unwrap_or_default(),
+        env: environment(env, name, &hostname, &container, scope.lab, &labels),
+        container,
+        hostname,
+        command,
+        user: first(&levels, |fields| fields.user.as_ref()).map(|at| at.text.clone()),
+        exec,
+        labels: plain(&labels),
+        sysctls: plain(&by_key(&levels, |fields| &fields.sysctls)),
+        binds: binds(&place, &levels, scope.folder, &magic, findings),
+        network: network(&place, key.line, &levels, findings),
+    };
+    (findings.problems.len() == before).then_some(spec)
+}
+
+/// A node's name becomes a folder, a host name and a socket's name.
+fn good_name(name: &str) -> bool {
+    name.len() <= 60
+        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+}
+
+fn check_kind(place: &str, line: usize, kind: Option<&At>, findings: &mut Findings) {
+    match kind {
+        None => findings.refuse(line, format!("{place}: no \"kind\"; use `kind: linux`")),
+        Some(kind) if kind.text == "linux" => {}
+        Some(kind) if LATER.contains(&kind.text.as_str()) => findings.refuse(
+            kind.line,
+            format!("{place}: kind \"{}\" is not available in this version; use `kind: linux`", kind.text),
+        ),
+        Some(kind) => findings.refuse(
+            kind.line,
+            format!("{place}: kind \"{}\" needs Docker and a vendor's image; use `kind: linux`", kind.text),
+        ),
+    }
+}
+
+fn main(
+    place: &str,
+    line: usize,
+    image: Option<&At>,
+    levels: &[&Fields],
+    labels: &BTreeMap<String, At>,
+    findings: &mut Findings,
+) -> Vec<String> {
+    let Some(image) = image else {
+        findings.refuse(line, format!("{place}: no \"image\"; add one, it says which program runs"));
+        return Vec::new();
+    };
+    let mut split = |name: &str, at: Option<&At>| at.and_then(|at| command_line(place, name, at, findings));
+    let run = split(RUN_LABEL, labels.get(RUN_LABEL));
+    let entrypoint =
+        split("entrypoint", first(levels, |fields| fields.entrypoint.as_ref())).unwrap_or_default();
+    let cmd = split("cmd", first(levels, |fields| fields.cmd.as_ref())).unwrap_or_default();
+    match main_command(&image.text, run.as_deref(), &entrypoint, &cmd) {
+        Ok(command) => command,
+        Err(text) => {
+            findings.refuse(image.line, format!("{place}: {text}"));
+            Vec::new()
+        }
+    }
+}
+
+fn command_line(place: &str, field: &str, at: &At, findings: &mut Findings) -> Option<Vec<String>> {
+    match words::split(&at.text) {
+        Ok(words) if words.is_empty() => None,
+        Ok(words) => Some(words),
+        Err(text) => {
+            findings.refuse(at.line, format!("{place}: \"{field}\": {text}; close it"));
+            None
+        }
+    }
+}
+
+fn network(place: &str, line: usize, levels: &[&Fields], findings: &mut Findings) -> Network {
+    let remedy = "write `network-mode: none`";
+    match first(levels, |fields| fields.network_mode.as_ref()) {
+        Some(mode) if mode.text == "none" => return Network::None,
+        Some(mode) => match mode.text.strip_prefix("container:") {
+            Some(other) if !other.is_empty() => return Network::Container(other.to_owned()),
+            _ => findings.refuse(
+                mode.line,
+                format!(
+                    "{place}: network-mode \"{}\" is not possible; {remedy}, or container:NODE",
+                    mode.text
+                ),
+            ),
+        },
+        None => findings.refuse(
+            line,
+            format!("{place}: the management network (eth0) is not available in this version; {remedy}"),
+        ),
+    }
+    Network::None
+}
+
+/// `container:X` must name a node, and must not lead back to itself.
+pub(crate) fn check_networks(
+    nodes: &BTreeMap<String, NodeSpec>,
+    lines: &BTreeMap<String, usize>,
+    findings: &mut Findings,
+) {
+    for (name, node) in nodes {
+        let line = lines.get(name).copied().unwrap_or_default();
+        let mut seen = BTreeSet::from([name.as_str()]);
+        let mut spec = node;
+        while let Network::Container(next) = &spec.network {
+            let Some(found) = nodes.get(next) else {
+                if std::ptr::eq(spec, node) && !lines.contains_key(next) {
+                    let hint = did_you_mean(next, nodes.keys().map(String::as_str));
+                    let hint = hint
+                        .replace("remove it", "containers outside the lab are not available in this version");
+                    findings
+                        .refuse(line, format!("node {name}: network-mode names no node \"{next}\"; {hint}"));
+                }
+                break;
+            };
+            if !seen.insert(next) {
+                findings.refuse(
+                    line,
+                    format!("node {name}: network-mode leads in a circle; give one node of it `none`"),
+                );
+                break;
+            }
+            spec = found;
+        }
+    }
+}
+
+fn binds(
+    place: &str,
+    levels: &[&Fields],
+    folder: &Path,
+    magic: &dyn Fn(&str) -> String,
+    findings: &mut Findings,
+) -> Vec<Bind> {
+    // Per target the most specific level wins, and it comes last in the appended list.
+    let mut by_target: BTreeMap<PathBuf, Bind> = BTreeMap::new();
+    for at in appended(levels, |fields| &fields.binds) {
+        let mut parts = at.text.split(':');
+        let (Some(source), Some(target), options, None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            findings.refuse(
+                at.line,
+                format!("{place}: bind \"{}\" must read source:target or source:target:ro", at.text),
+            );
+            continue;
+        };
+        let source = absolute(&magic(source), folder);
+        let target = PathBuf::from(target);
+        let plain = target.components().all(|part| !matches!(part, std::path::Component::ParentDir));
+        if !target.is_absolute() || !plain || target == Path::new("/") {
+            findings.refuse(
+                at.line,
+                format!("{place}: bind target \"{}\" must be an absolute path", target.display()),
+            );
+        } else if !source.exists() {
+            let path = source.display();
+            findings.refuse(
+                at.line,
+                format!("{place}: bind source {path} does not exist; create it or correct the path"),
+            );
+        } else {
+            let read_only = options.is_some_and(|options| options.split(',').any(|option| option == "ro"));
+            by_target.insert(target.clone(), Bind { source, target, read_only });
+        }
+    }
+    // Shorter targets first, so that a bind below another one's target lands on top of it.
+    by_target.into_values().collect()
+}
+
+fn absolute(path: &str, folder: &Path) -> PathBuf {
+    if let (Some(rest), Some(home)) = (path.strip_prefix('~'), std::env::var_os("HOME")) {
+        return PathBuf::from(home).join(rest.trim_start_matches('/'));
+    }
+    let joined = folder.join(path);
+    std::path::absolute(&joined).unwrap_or(joined)
+}
+
+fn magic_at(at: &At, magic: &dyn Fn(&str) -> String) -> At {
+    At { line: at.line, text: magic(&at.text) }
+}
+
+/// containerlab's own variables in `exec` and bind sources.
+fn magic(text: &str, scope: &Scope<'_>, node: &str) -> String {
+    let lab = format!("clab-{}", scope.lab);
+    let base = std::env::var_os("CLAB_LABDIR_BASE").map_or_else(|| scope.folder.to_owned(), PathBuf::from);
+    let folder = base.join(&lab);
+    text.replace("__clabNodeName__", node)
+        .replace("__clabLabName__", &lab)
+        .replace("__clabNodeDir__", &folder.join(node).to_string_lossy())
+        .replace("__clabDir__", &folder.to_string_lossy())
+}
+
+fn container_name(scope: &Scope<'_>, node: &str) -> String {
+    match scope.prefix {
+        None => format!("clab-{}-{node}", scope.lab),
+        Some("") => node.to_owned(),
+        Some("__lab-name") => format!("{}-{node}", scope.lab),
+        Some(prefix) => format!("{prefix}-{}-{node}", scope.lab),
+    }
+}
+
+/// `KEY=VALUE` lines; a later file wins, and `env` of any level beats them all.
+fn env_files(
+    place: &str,
+    levels: &[&Fields],
+    folder: &Path,
+    findings: &mut Findings,
+) -> BTreeMap<String, String> {
+    let mut env = BTreeMap::new();
+    for at in appended(levels, |fields| &fields.env_files) {
+        let path = absolute(&at.text, folder);
+        match std::fs::read_to_string(&path) {
+            Ok(text) => env.extend(text.lines().filter_map(|line| {
+                let (key, value) = line.trim().split_once('=').filter(|(key, _)| !key.starts_with('#'))?;
+                Some((key.trim().to_owned(), value.trim_matches('"').to_owned()))
+            })),
+            Err(error) => {
+                findings
+                    .refuse(at.line, format!("{place}: env-file {} cannot be read: {error}", path.display()));
+            }
+        }
+    }
+    env
+}
+
+fn environment(
+    given: BTreeMap<String, String>,
+    node: &str,
+    hostname: &str,
+    container: &str,
+    lab: &str,
+    labels: &BTreeMap<String, At>,
+) -> BTreeMap<String, String> {
+    let mut env = BTreeMap::from([
+        ("PATH".to_owned(), ENV_PATH.to_owned()),
+        ("HOME".to_owned(), "/root".to_owned()),
+        ("HOSTNAME".to_owned(), hostname.to_owned()),
+    ]);
+    let own = [("clab-node-name", node), ("clab-node-longname", container), ("containerlab", lab)];
+    let given_labels = labels.iter().map(|(key, at)| (key.as_str(), at.text.as_str()));
+    for (key, value) in own.into_iter().chain(given_labels) {
+        let key: String =
+            key.chars().map(|c| if "-+./".contains(c) { '_' } else { c.to_ascii_uppercase() }).collect();
+        env.insert(format!("CLAB_LABEL_{key}"), value.to_owned());
+    }
+    env.extend(given);
+    env
+}
+
+fn plain(texts: &BTreeMap<String, At>) -> BTreeMap<String, String> {
+    texts.iter().map(|(key, at)| (key.clone(), at.text.clone())).collect()
+}

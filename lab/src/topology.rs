@@ -1,0 +1,288 @@
+//! A containerlab topology file, read, inherited and checked.
+//!
+//! In: the file's text and the environment. Out: a [`Topology`] in which every reference holds, or
+//! a [`FileError`] with every mistake and its line. No kernel, no processes; the only files read
+//! besides the topology are its `env-files`, and bind sources are looked at for being there.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::fields::{Fields, did_you_mean, mapping, text};
+use crate::links::{self, Link};
+use crate::node_spec;
+use crate::problem::{FileError, Findings, Problem};
+use crate::substitute::substitute;
+use crate::yaml::{self, Value, Yaml};
+
+/// A lab as its file describes it, everything inherited and resolved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Topology {
+    /// The lab's name.
+    pub name: String,
+    /// The file, absolute.
+    pub file: PathBuf,
+    /// The nodes, by name.
+    pub nodes: BTreeMap<String, NodeSpec>,
+    /// The veth pairs between them, in the file's order.
+    pub links: Vec<Link>,
+    /// What the file says that has no effect here, one line each.
+    pub warnings: Vec<String>,
+}
+
+/// One node, its inheritance applied and its image mapped to a program.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeSpec {
+    /// Always `linux` in this version.
+    pub kind: String,
+    /// As written.
+    pub image: String,
+    /// `clab-<lab>-<node>`, or what `prefix` makes of it.
+    pub container: String,
+    /// Name inside the node.
+    pub hostname: String,
+    /// Main process; empty: none.
+    pub command: Vec<String>,
+    /// Whom the main process runs as: `uid`, `name`, `uid:gid` or `name:group`; root when absent.
+    pub user: Option<String>,
+    /// Commands to run once the node's links are there.
+    pub exec: Vec<Vec<String>>,
+    /// The whole environment of the main process and of `exec`.
+    pub env: BTreeMap<String, String>,
+    /// Labels as written.
+    pub labels: BTreeMap<String, String>,
+    /// Kernel settings by dotted name, set before the links exist.
+    pub sysctls: BTreeMap<String, String>,
+    /// Files and folders of the machine that appear in the node.
+    pub binds: Vec<Bind>,
+    /// Where its interfaces are.
+    pub network: Network,
+}
+
+/// A file or folder of the machine that appears inside a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bind {
+    /// On the machine, absolute.
+    pub source: PathBuf,
+    /// In the node, absolute.
+    pub target: PathBuf,
+    /// Writes are refused.
+    pub read_only: bool,
+}
+
+/// Where a node's interfaces live.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Network {
+    /// In a namespace of its own, with `lo` and the links of the file only.
+    None,
+    /// In the namespace of the node named here, whose host name and hosts file it shares too.
+    Container(String),
+}
+
+/// What surrounds the nodes while they are resolved.
+pub(crate) struct Scope<'a> {
+    pub(crate) lab: &'a str,
+    pub(crate) folder: &'a Path,
+    pub(crate) prefix: Option<&'a str>,
+    pub(crate) defaults: Fields,
+    pub(crate) kinds: BTreeMap<String, Fields>,
+    pub(crate) groups: BTreeMap<String, Fields>,
+}
+
+impl Topology {
+    /// Reads `path`, which is a file, or a folder that holds one `*.clab.yml` or `*.clab.yaml`.
+    ///
+    /// # Errors
+    /// Every mistake in the file, each with line and remedy.
+    pub fn read(path: &Path) -> Result<Self, FileError> {
+        let fail = |file: &Path, text: String| FileError {
+            file: file.to_owned(),
+            problems: vec![Problem { line: 0, text }],
+        };
+        let file = find_file(path).map_err(|text| fail(path, text))?;
+        let raw = std::fs::read_to_string(&file)
+            .map_err(|error| fail(&file, format!("cannot be read: {error}")))?;
+        Self::parse(&raw, &file, &|name| std::env::var(name).ok())
+    }
+
+    /// Parses `raw`, the text of `file`, with the environment variables `lookup` knows.
+    ///
+    /// # Errors
+    /// Every mistake in the file, each with line and remedy.
+    pub fn parse(raw: &str, file: &Path, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Self, FileError> {
+        let mut findings = Findings::default();
+        for (index, line) in raw.lines().enumerate() {
+            if line.contains("{{") {
+                findings.refuse(index + 1, "templates (\"{{\") are not available; write the text out");
+            }
+        }
+        let text = substitute(raw, lookup);
+        let topology = match yaml::parse(&text, &mut findings) {
+            Ok(root) => read_root(&root, file, &mut findings),
+            Err(problem) => {
+                findings.problems.push(problem);
+                None
+            }
+        };
+        findings.problems.sort();
+        findings.problems.dedup();
+        match topology {
+            Some(topology) if findings.problems.is_empty() => Ok(topology),
+            _ => Err(FileError { file: file.to_owned(), problems: findings.problems }),
+        }
+    }
+
+    /// The node whose network namespace `node` uses: itself, or the one `container:` names.
+    #[must_use]
+    pub fn network_owner(&self, node: &str) -> String {
+        match self.nodes.get(node) {
+            Some(spec) => links::network_owner(node, spec, &self.nodes),
+            None => node.to_owned(),
+        }
+    }
+}
+
+fn find_file(path: &Path) -> Result<PathBuf, String> {
+    let path = std::path::absolute(path).map_err(|error| error.to_string())?;
+    if !path.is_dir() {
+        return Ok(path);
+    }
+    let entries = std::fs::read_dir(&path).map_err(|error| format!("cannot be read: {error}"))?;
+    let mut found: Vec<PathBuf> = entries
+        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+        .filter(|file| {
+            let name = file.file_name().unwrap_or_default().to_string_lossy();
+            name.ends_with(".clab.yml") || name.ends_with(".clab.yaml")
+        })
+        .collect();
+    found.sort();
+    match found.as_slice() {
+        [one] => Ok(one.clone()),
+        [] => Err("this folder holds no *.clab.yml; name the topology file".to_owned()),
+        many => Err(format!("this folder holds {} topologies; name one of them", many.len())),
+    }
+}
+
+fn read_root(root: &Yaml, file: &Path, findings: &mut Findings) -> Option<Topology> {
+    let mut parts: BTreeMap<&str, &Yaml> = BTreeMap::new();
+    for (key, value) in mapping("a topology file", root, findings) {
+        match key.text.as_str() {
+            "name" | "prefix" | "topology" => {
+                parts.insert(&key.text, value);
+            }
+            "mgmt" => {
+                findings.warn(key.line, "\"mgmt\" has no effect: this version makes no management network")
+            }
+            "settings" => findings.refuse(key.line, "\"settings\" needs Docker; remove it"),
+            other => {
+                let hint = did_you_mean(other, ["name", "prefix", "mgmt", "topology"]);
+                findings.refuse(key.line, format!("unknown field \"{other}\"; {hint}"));
+            }
+        }
+    }
+    let name = parts.get("name").and_then(|name| text("\"name\"", name, findings));
+    match &name {
+        None => findings.refuse(1, "the lab has no \"name\"; add one"),
+        Some(name) if !good_name(&name.text) => findings.refuse(
+            name.line,
+            format!(
+                "name \"{}\" is not possible; use letters, digits, \"-\", \"_\" and \".\", at most 60",
+                name.text
+            ),
+        ),
+        Some(_) => {}
+    }
+    // A prefix that is given and empty differs from none: it leaves the node's name alone.
+    let prefix = parts
+        .get("prefix")
+        .map(|prefix| text("\"prefix\"", prefix, findings).map_or(String::new(), |p| p.text));
+    let Some(topology) = parts.get("topology") else {
+        findings.refuse(root.line, "there is no \"topology\"; add it with its \"nodes\"");
+        return None;
+    };
+    let lab = name.map(|name| name.text).unwrap_or_default();
+    let folder = file.parent().unwrap_or(Path::new("/"));
+    let (nodes, links) = read_topology(topology, &lab, folder, prefix.as_deref(), findings);
+    let warnings = findings.warnings.iter().map(|warning| crate::problem::located(file, warning)).collect();
+    Some(Topology { name: lab, file: file.to_owned(), nodes, links, warnings })
+}
+
+/// A lab's name becomes a folder, a host name part and a socket path.
+fn good_name(name: &str) -> bool {
+    name.len() <= 60
+        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+}
+
+fn read_topology(
+    yaml: &Yaml,
+    lab: &str,
+    folder: &Path,
+    prefix: Option<&str>,
+    findings: &mut Findings,
+) -> (BTreeMap<String, NodeSpec>, Vec<Link>) {
+    let empty = Yaml { line: yaml.line, value: Value::Null };
+    let mut parts: BTreeMap<&str, &Yaml> = BTreeMap::new();
+    for (key, value) in mapping("\"topology\"", yaml, findings) {
+        let known = ["defaults", "kinds", "groups", "nodes", "links"];
+        if known.contains(&key.text.as_str()) {
+            parts.insert(&key.text, value);
+        } else {
+            let hint = did_you_mean(&key.text, known);
+            findings.refuse(key.line, format!("topology: unknown field \"{}\"; {hint}", key.text));
+        }
+    }
+    let part = |name: &str| parts.get(name).copied().unwrap_or(&empty);
+    let scope = Scope {
+        lab,
+        folder,
+        prefix,
+        defaults: Fields::read("defaults", part("defaults"), findings),
+        kinds: levels("kind", part("kinds"), findings),
+        groups: levels("group", part("groups"), findings),
+    };
+    let entries = mapping("\"nodes\"", part("nodes"), findings);
+    if entries.is_empty() {
+        findings.refuse(part("nodes").line, "the topology has no \"nodes\"; add at least one");
+    }
+    let mut lines = BTreeMap::new();
+    let mut nodes = BTreeMap::new();
+    for (key, value) in entries {
+        if let Some(node) = node_spec::resolve(key, value, &scope, findings) {
+            lines.insert(key.text.clone(), key.line);
+            nodes.insert(key.text.clone(), node);
+        }
+    }
+    node_spec::check_networks(&nodes, &lines, findings);
+    // Where nodes were refused, links to them are not a second mistake: check the names only.
+    let mut found = Findings::default();
+    let links = links::read(part("links"), &nodes, &mut found);
+    found.problems.retain(|problem| {
+        !entries.iter().any(|(key, _)| {
+            !nodes.contains_key(&key.text)
+                && problem.text.starts_with(&format!("link: there is no node \"{}\"", key.text))
+        })
+    });
+    findings.problems.extend(found.problems);
+    findings.warnings.extend(found.warnings);
+    count_interfaces(&mut nodes, &links);
+    (nodes, links)
+}
+
+fn levels(what: &str, yaml: &Yaml, findings: &mut Findings) -> BTreeMap<String, Fields> {
+    mapping(&format!("\"{what}s\""), yaml, findings)
+        .iter()
+        .map(|(key, value)| {
+            (key.text.clone(), Fields::read(&format!("{what} {}", key.text), value, findings))
+        })
+        .collect()
+}
+
+/// `CLAB_INTFS`: how many links end at a node, so that a start script can wait for them.
+fn count_interfaces(nodes: &mut BTreeMap<String, NodeSpec>, links: &[Link]) {
+    for (name, node) in nodes {
+        let count = links.iter().flat_map(|link| &link.ends).filter(|end| end.node == *name).count();
+        node.env.entry("CLAB_INTFS".to_owned()).or_insert_with(|| count.to_string());
+    }
+}
