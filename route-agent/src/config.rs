@@ -61,14 +61,22 @@ impl Source {
             warn!(folder = %self.last_good.display(), "the configuration is broken: starting with the last good one");
             return Ok(self.loaded(Arc::new(desired), 1, problems));
         }
-        bail!("the configuration has {} problem(s) and there is no earlier good one:\n{}", problems.len(), problems.join("\n"))
+        bail!(
+            "the configuration has {} problem(s) and there is no earlier good one:\n{}",
+            problems.len(),
+            problems.join("\n")
+        )
     }
 
     /// Follows the files for ever, and reads them again when `reload` says so. Blocking work runs on threads.
     ///
     /// # Errors
     /// The folders cannot be watched.
-    pub async fn follow(self, loaded: watch::Sender<Loaded>, mut reload: mpsc::Receiver<()>) -> anyhow::Result<()> {
+    pub async fn follow(
+        self,
+        loaded: watch::Sender<Loaded>,
+        mut reload: mpsc::Receiver<()>,
+    ) -> anyhow::Result<()> {
         // Holds one: several changes before the next reading are one reading.
         let (changed, mut changes) = mpsc::channel(1);
         let mut files = api::watch::Watch::new(&self.files).context("watching the configuration")?;
@@ -137,7 +145,8 @@ impl Source {
         let fresh = self.last_good.with_extension("new");
         remove_folder(&fresh)?;
         fs::DirBuilder::new().mode(0o700).recursive(true).create(&fresh)?;
-        let documents = self.files.iter().map(|path| api::file::yaml_files(path)).collect::<io::Result<Vec<_>>>()?;
+        let documents =
+            self.files.iter().map(|path| api::file::yaml_files(path)).collect::<io::Result<Vec<_>>>()?;
         for (index, path) in documents.iter().flatten().enumerate() {
             let copy = fresh.join(format!("{index:03}.yaml"));
             let mut to = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(copy)?;

@@ -51,7 +51,7 @@ struct Local {
 ///
 /// # Errors
 /// Netlink cannot be opened, or the speaker or the FIB has stopped.
-pub async fn run(
+pub(crate) async fn run(
     mut loaded: watch::Receiver<Loaded>,
     speaker: SpeakerHandle,
     blackholes: watch::Sender<BTreeSet<IpNet>>,
@@ -73,7 +73,11 @@ pub async fn run(
             Ok(view) => {
                 let local = derive(&desired, &view);
                 if told.as_ref() != Some(&local) {
-                    debug!(originated = local.originated.len(), blackholes = local.blackholes.len(), "originations");
+                    debug!(
+                        originated = local.originated.len(),
+                        blackholes = local.blackholes.len(),
+                        "originations"
+                    );
                     // The blackhole first: no moment in which others send here what would loop.
                     blackholes.send_replace(local.blackholes.clone());
                     speaker.set_originated(local.originated.clone()).await?;
@@ -115,10 +119,9 @@ async fn until(deadline: Option<tokio::time::Instant>) {
 
 /// Route changes matter only to `requireRoute`, and our own never.
 fn concerns(payload: &NetlinkPayload<RouteNetlinkMessage>, desired: &DesiredState) -> bool {
-    let requires_route = desired
-        .advertisements
-        .iter()
-        .any(|advertisement| matches!(advertisement.source, AdvertisementSource::Static { require_route: true, .. }));
+    let requires_route = desired.advertisements.iter().any(|advertisement| {
+        matches!(advertisement.source, AdvertisementSource::Static { require_route: true, .. })
+    });
     match payload {
         NetlinkPayload::InnerMessage(
             RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route),
@@ -135,7 +138,8 @@ fn is_ours(route: &RouteMessage, desired: &DesiredState) -> bool {
 /// Asks the kernel for what this desired state needs.
 async fn look(handle: &Handle, desired: &DesiredState) -> Result<KernelView, rtnetlink::Error> {
     let mut view = KernelView::default();
-    let wants = |test: fn(&AdvertisementSource) -> bool| desired.advertisements.iter().any(|adv| test(&adv.source));
+    let wants =
+        |test: fn(&AdvertisementSource) -> bool| desired.advertisements.iter().any(|adv| test(&adv.source));
     if wants(|source| matches!(source, AdvertisementSource::Interfaces { .. })) {
         view.addresses = addresses(handle).await?;
     }

@@ -6,8 +6,6 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     // A lab's nodes are this program again; they change namespaces, which works only before any thread starts.
-    if let Some(code) = lab::maybe_run_helper() {
-        return code;
-    }
+    lab::maybe_run_helper();
     cli::run()
 }

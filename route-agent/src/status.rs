@@ -5,6 +5,8 @@ use std::net::Ipv4Addr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::fib::status::FibStatus;
+
 /// One node on one screen.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -26,9 +28,7 @@ pub struct AgentStatus {
     /// Sessions.
     pub sessions: SessionCounts,
     /// The kernel.
-    pub fib: FibSummary,
-    /// Sysctls this daemon changed.
-    pub sysctls: Vec<SysctlChange>,
+    pub fib: FibStatus,
     /// Everything that wants somebody's attention; empty when healthy.
     pub problems: Vec<String>,
 }
@@ -52,41 +52,6 @@ pub struct SessionCounts {
     pub configured: usize,
     /// Of these, Established.
     pub established: usize,
-}
-
-/// The kernel's side, in numbers and names.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct FibSummary {
-    /// IPv4 routes of ours.
-    pub routes_v4: usize,
-    /// IPv6 routes of ours.
-    pub routes_v6: usize,
-    /// Next hop group objects of ours.
-    pub groups: usize,
-    /// Changes not yet in the kernel.
-    pub pending: usize,
-    /// Blackholes behind what we originate.
-    pub blackholes: usize,
-    /// What the kernel refused, with errno and its own words.
-    pub failed: Vec<String>,
-    /// Prefixes somebody else has a route for at our metric: left alone, tried again when it goes.
-    pub foreign: Vec<String>,
-    /// What others deleted or changed and we put back, newest last.
-    pub events: Vec<String>,
-    /// Stale routes of an earlier run have been swept.
-    pub converged: bool,
-}
-
-/// A sysctl this daemon changed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SysctlChange {
-    /// Name with dots.
-    pub name: String,
-    /// Value before.
-    pub before: String,
-    /// Value now.
-    pub value: String,
 }
 
 /// One route of ours in the kernel.

@@ -169,7 +169,15 @@ fn whole_file(file: &str, message: impl Into<String>) -> Problem {
     }
 }
 
-fn yaml_files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+/// The files that count: of a folder its `*.yaml` and `*.yml`, sorted, without what editors leave behind; a file as it is.
+///
+/// # Errors
+/// When the folder cannot be read.
+pub fn yaml_files(path: &Path) -> std::io::Result<Vec<PathBuf>> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let folder = path;
     let mut files = Vec::new();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();

@@ -18,6 +18,7 @@ pub(super) fn run(connection: &Connection) -> anyhow::Result<ExitCode> {
 }
 
 fn screen(status: &AgentStatus) -> String {
+    let fib = &status.fib;
     let mut lines = vec![
         format!(
             "node      {}  AS {}  router id {}{}  up {}",
@@ -30,21 +31,21 @@ fn screen(status: &AgentStatus) -> String {
         format!("config    {}  generation {}", status.config.files.join(", "), status.config.generation),
         format!("sessions  {} of {} established", status.sessions.established, status.sessions.configured),
         format!(
-            "kernel    {} IPv4 and {} IPv6 routes, {} next hop groups, {} pending, {} failed, {} foreign, {} blackholes",
-            status.fib.routes_v4,
-            status.fib.routes_v6,
-            status.fib.groups,
-            status.fib.pending,
-            status.fib.failed.len(),
-            status.fib.foreign.len(),
-            status.fib.blackholes,
+            "kernel    {} IPv4 and {} IPv6 routes, {} next hop groups, {} blackholes; {} pending, {} refused, {} foreign",
+            fib.routes_v4,
+            fib.routes_v6,
+            fib.groups,
+            fib.blackholes,
+            fib.pending,
+            fib.failed_count,
+            fib.foreign_count,
         ),
     ];
-    for sysctl in &status.sysctls {
-        lines.push(format!("sysctl    {} = {} (was {})", sysctl.name, sysctl.value, sysctl.before));
+    for change in &fib.sysctls {
+        lines.push(format!("sysctl    {} = {} (was {})", change.path, change.new, change.old));
     }
-    for event in &status.fib.events {
-        lines.push(format!("repaired  {event}"));
+    for repair in &fib.repairs {
+        lines.push(format!("repaired  {} {}, {} ago", repair.what, repair.who, age(repair.age_ms / 1000)));
     }
     for problem in &status.problems {
         lines.push(format!("problem   {problem}"));

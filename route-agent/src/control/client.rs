@@ -20,7 +20,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub fn ask<T: DeserializeOwned>(socket: &Path, request: &Request) -> anyhow::Result<T> {
     let stream = UnixStream::connect(socket).map_err(|error| {
         let remedy = match error.kind() {
-            ErrorKind::NotFound | ErrorKind::ConnectionRefused => "is `towpath agent` running? Name its socket with --socket",
+            ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
+                "is `towpath agent` running? Name its socket with --socket"
+            }
             ErrorKind::PermissionDenied => "run as the user the daemon runs as, usually root",
             _ => "see the daemon's log",
         };
@@ -31,9 +33,14 @@ pub fn ask<T: DeserializeOwned>(socket: &Path, request: &Request) -> anyhow::Res
     line.push(b'\n');
     (&stream).write_all(&line).with_context(|| format!("asking {}", socket.display()))?;
     let mut answer = String::new();
-    BufReader::new(&stream).read_line(&mut answer).with_context(|| format!("waiting for {}", socket.display()))?;
-    match serde_json::from_str(&answer).context("the daemon's answer is not one; are command and daemon of one version?")? {
-        Answer::Ok(value) => serde_json::from_value(value).context("the daemon's answer has another shape; are command and daemon of one version?"),
+    BufReader::new(&stream)
+        .read_line(&mut answer)
+        .with_context(|| format!("waiting for {}", socket.display()))?;
+    match serde_json::from_str(&answer)
+        .context("the daemon's answer is not one; are command and daemon of one version?")?
+    {
+        Answer::Ok(value) => serde_json::from_value(value)
+            .context("the daemon's answer has another shape; are command and daemon of one version?"),
         Answer::Error(text) => bail!(text),
     }
 }

@@ -45,7 +45,10 @@ impl ControlSocket {
         if std::os::unix::net::UnixStream::connect(path).is_ok() {
             return Err(io::Error::new(
                 io::ErrorKind::AddrInUse,
-                format!("another towpath answers on {}; stop it, or name another socket with --socket", path.display()),
+                format!(
+                    "another towpath answers on {}; stop it, or name another socket with --socket",
+                    path.display()
+                ),
             ));
         }
         match std::fs::remove_file(path) {

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use ipnet::IpNet;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Fib;
 use super::groups::{GroupState, Reach};
@@ -14,7 +14,8 @@ use crate::kernel::sysctl::SysctlChange;
 const LISTED: usize = 100;
 
 /// A snapshot for people and for JSON. Ages are in milliseconds.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct FibStatus {
     /// IPv4 routes of ours in the kernel.
     pub routes_v4: u64,
@@ -61,7 +62,8 @@ pub struct FibStatus {
 }
 
 /// A request the kernel refuses.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct FailedRoute {
     /// Prefix, or `nexthop N` / `group N`.
     pub what: String,
@@ -74,7 +76,8 @@ pub struct FailedRoute {
 }
 
 /// A prefix with a route of another protocol under our table and metric.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct ForeignRoute {
     /// The prefix.
     pub prefix: IpNet,
@@ -85,7 +88,8 @@ pub struct ForeignRoute {
 }
 
 /// A repair.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct RepairLine {
     /// What was deleted or changed.
     pub what: String,

@@ -1,0 +1,187 @@
+//! The daemon's answers to the command.
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use bgp_speaker::SpeakerHandle;
+use bgp_speaker::handle::PeerAction;
+use bgp_speaker::query::RibQuery;
+use bgp_speaker::status::PeerStatus;
+use ipnet::IpNet;
+use serde::Serialize;
+use tokio::sync::watch;
+
+use crate::config::Loaded;
+use crate::control::server::Responder;
+use crate::control::{Answer, PeerVerb, Request};
+use crate::fib::run::FibHandle;
+use crate::fib::status::FibStatus;
+use crate::kernel::dump;
+use crate::kernel::resolve::Topology;
+use crate::kernel::socket::Netlink;
+use crate::kernel::{NexthopObject, RTN_BLACKHOLE};
+use crate::status::{AgentStatus, InstalledRoute, SessionCounts};
+
+/// Everything an answer is made of.
+pub(crate) struct Answers {
+    pub(crate) started: Instant,
+    pub(crate) loaded: watch::Receiver<Loaded>,
+    pub(crate) speaker_problems: watch::Receiver<Vec<String>>,
+    pub(crate) speaker: SpeakerHandle,
+    pub(crate) fib: FibHandle,
+}
+
+impl Responder for Answers {
+    async fn answer(&self, request: Request) -> Answer {
+        let answer = match request {
+            Request::Status => self.status().await.and_then(json),
+            Request::Peers => self.peers().await.and_then(json),
+            Request::Routes { view, prefix, peer } => {
+                self.routes(RibQuery { view, prefix, peer }).await.and_then(json)
+            }
+            Request::Installed { prefix } => self.installed(prefix).await.and_then(json),
+            Request::Peer { peer, action, reason } => self.act(peer, action, reason).await.and_then(json),
+        };
+        answer.unwrap_or_else(|error| Answer::Error(format!("{error:#}")))
+    }
+}
+
+fn json(value: impl Serialize) -> anyhow::Result<Answer> {
+    Ok(Answer::Ok(serde_json::to_value(value)?))
+}
+
+impl Answers {
+    async fn peers(&self) -> anyhow::Result<Vec<PeerStatus>> {
+        Ok(self.speaker.peers().await?)
+    }
+
+    async fn routes(&self, query: RibQuery) -> anyhow::Result<Vec<bgp_speaker::query::RouteStatus>> {
+        if let Some(peer) = &query.peer {
+            self.known(peer).await?;
+        }
+        let mut routes = self.speaker.routes(query).await?;
+        routes.sort_by(|a, b| (a.prefix, !a.best, &a.peer).cmp(&(b.prefix, !b.best, &b.peer)));
+        Ok(routes)
+    }
+
+    async fn act(&self, peer: String, verb: PeerVerb, reason: String) -> anyhow::Result<usize> {
+        self.known(&peer).await?;
+        let action = match verb {
+            PeerVerb::Refresh => PeerAction::Refresh,
+            PeerVerb::Reset => PeerAction::Reset(reason),
+            PeerVerb::Shutdown => PeerAction::Shutdown(reason),
+            PeerVerb::Start => PeerAction::Start,
+        };
+        Ok(self.speaker.act(peer, action).await?)
+    }
+
+    /// A name or address that no session has is a mistake, not an empty answer.
+    async fn known(&self, peer: &str) -> anyhow::Result<()> {
+        let sessions = self.speaker.peers().await?;
+        let known =
+            sessions.iter().any(|session| session.peer == peer || session.neighbor.to_string() == peer);
+        let mut names: Vec<&str> = sessions.iter().map(|session| session.peer.as_str()).collect();
+        names.dedup();
+        anyhow::ensure!(known, "no session of a peer {peer}; there are: {}", names.join(", "));
+        Ok(())
+    }
+
+    async fn status(&self) -> anyhow::Result<AgentStatus> {
+        let loaded = self.loaded.borrow().clone();
+        let peers = self.speaker.peers().await?;
+        let fib = self.fib.status().await?;
+        let wanted = || peers.iter().filter(|peer| !peer.paused && !peer.dynamic);
+        let sessions = SessionCounts {
+            configured: wanted().count(),
+            established: wanted().filter(|peer| peer.state == "Established").count(),
+        };
+        let mut problems: Vec<String> = loaded.status.problems.clone();
+        problems.extend(self.speaker_problems.borrow().iter().cloned());
+        problems.extend(wanted().filter(|peer| peer.state != "Established").map(|peer| {
+            let reason = peer.reason.as_deref().unwrap_or("not connected yet");
+            format!("session {} ({}) is {}: {reason}", peer.peer, peer.neighbor, peer.state)
+        }));
+        problems.extend(kernel_problems(&fib));
+        let node = &loaded.desired.node;
+        Ok(AgentStatus {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            node: node.name.clone(),
+            asn: node.asn,
+            router_id: node.router_id,
+            transit: loaded.desired.transit,
+            uptime: self.started.elapsed().as_secs(),
+            config: loaded.status,
+            sessions,
+            fib,
+            problems,
+        })
+    }
+
+    async fn installed(&self, prefix: Option<IpNet>) -> anyhow::Result<Vec<InstalledRoute>> {
+        let install = self.loaded.borrow().desired.install.clone();
+        let topology = self.fib.topology().borrow().clone();
+        tokio::task::spawn_blocking(move || {
+            let mut netlink = Netlink::open()?;
+            let objects: HashMap<u32, NexthopObject> =
+                dump::nexthops(&mut netlink)?.into_iter().map(|object| (object.id, object)).collect();
+            let mut routes = Vec::new();
+            for protocol in [install.protocol, install.local_protocol] {
+                for route in dump::routes(&mut netlink, protocol)? {
+                    if prefix.is_some_and(|prefix| prefix != route.prefix) {
+                        continue;
+                    }
+                    let nexthops = match route.nexthop_id {
+                        Some(_) if route.kind == RTN_BLACKHOLE => Vec::new(),
+                        Some(id) => nexthops(id, &objects, &topology),
+                        None => Vec::new(),
+                    };
+                    routes.push(InstalledRoute {
+                        prefix: route.prefix,
+                        nexthops,
+                        metric: route.metric,
+                        table: route.table,
+                        protocol,
+                        group: route.nexthop_id,
+                    });
+                }
+            }
+            routes.sort_by_key(|route| (route.prefix, route.metric));
+            Ok(routes)
+        })
+        .await?
+    }
+}
+
+fn nexthops(id: u32, objects: &HashMap<u32, NexthopObject>, topology: &Topology) -> Vec<String> {
+    let Some(object) = objects.get(&id) else { return Vec::new() };
+    let single = std::slice::from_ref(&id);
+    let members = if object.members.is_empty() { single } else { object.members.as_slice() };
+    let mut lines: Vec<String> = members
+        .iter()
+        .filter_map(|member| objects.get(member)?.hop)
+        .map(|hop| {
+            let name = topology
+                .links()
+                .find(|link| link.index == hop.ifindex)
+                .map_or("?", |link| link.name.as_str());
+            format!("via {} dev {name}", hop.gateway)
+        })
+        .collect();
+    lines.sort();
+    lines
+}
+
+fn kernel_problems(fib: &FibStatus) -> Vec<String> {
+    let mut problems = fib.warnings.clone();
+    problems.extend(
+        fib.failed.iter().map(|failed| format!("the kernel refuses {}: {}", failed.what, failed.error)),
+    );
+    problems.extend(fib.foreign.iter().map(|foreign| {
+        format!(
+            "{}: a route that is not ours stands at our metric; it is left alone and tried again",
+            foreign.prefix
+        )
+    }));
+    problems.extend(fib.unreachable.iter().map(|nexthop| format!("next hop {nexthop} leads nowhere")));
+    problems
+}
