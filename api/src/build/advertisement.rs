@@ -107,7 +107,7 @@ fn peers(
             return Some(name.to_owned());
         }
         let remedy = match nearest(name, known.iter().copied()) {
-            Some(near) => format!("did you mean {near}?"),
+            Some(near) => format!("did you mean {}?", show(near)),
             None => "name a BGPPeer that is given".into(),
         };
         report

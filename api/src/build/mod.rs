@@ -18,6 +18,7 @@ use crate::advertisement::AdvertisementSpec;
 use crate::bgp::BGPPeerSpec;
 use crate::desired::{DesiredState, Secret};
 use crate::network::{IPPoolSpec, NetworkConfigSpec, NodeNetworkSpec};
+use crate::problem::show;
 
 /// One resource.
 #[derive(Clone, Debug)]
@@ -150,7 +151,8 @@ fn duplicates(objects: &[Object], findings: &mut Vec<Finding>) {
         let kind = object.spec.kind();
         let namespace = (kind == "Secret").then(|| peer::namespace(object.namespace.as_deref()));
         if let Some(first) = seen.insert((kind, namespace, object.name.as_str()), index) {
-            let message = format!("a {kind} named {} is given twice; rename or remove one", object.name);
+            let message =
+                format!("a {kind} named {} is given twice; rename or remove one", show(&object.name));
             Report { object: index, findings }.contradicts(first, "metadata.name", message);
         }
     }

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use super::{Finding, Object, Report, Spec, values};
 use crate::desired::{Install, Listen, LogLevel, Node};
 use crate::network::{self, NetworkConfigSpec, NodeNetworkSpec};
+use crate::problem::show;
 use crate::words::IntOrText;
 
 const DEFAULT_ASN: u32 = 64512;
@@ -50,8 +51,10 @@ pub(super) fn identity(objects: &[Object], name: &str, findings: &mut Vec<Findin
         if let Spec::NetworkConfig(spec) = &object.spec {
             let mut report = Report { object: index, findings };
             if object.name != "default" {
-                let message =
-                    format!("{} is not allowed; a cluster has one NetworkConfig, named default", object.name);
+                let message = format!(
+                    "{} is not allowed; a cluster has one NetworkConfig, named default",
+                    show(&object.name)
+                );
                 report.refuse::<()>("metadata.name", message);
             }
             cluster_router_id = cluster_defaults(&mut report, spec, &mut identity);
@@ -135,7 +138,7 @@ fn table(report: &mut Report<'_>, written: &IntOrText) -> Option<u32> {
     };
     // 0 means "unspecified" to the kernel, 255 is its own table of local addresses.
     number.filter(|number| !matches!(number, 0 | 255)).or_else(|| {
-        let shown = crate::problem::show(&written.to_string());
+        let shown = show(&written.to_string());
         report.refuse(
             "spec.install.table",
             format!("{shown} is not allowed; use main or a number from 1 to 4294967295, but not 255"),

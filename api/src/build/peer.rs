@@ -187,15 +187,12 @@ fn md5(report: &mut Report<'_>, reference: &SecretRef, objects: &[Object]) -> Op
     let Spec::Secret(entries) = &secret.spec else { return None };
     let key = reference.key.as_deref().unwrap_or("password");
     let Some(password) = entries.get(key) else {
-        let keys = || entries.keys().map(String::as_str);
-        let known = if entries.is_empty() {
-            "it has none".into()
-        } else {
-            format!("it has {}", keys().collect::<Vec<_>>().join(", "))
-        };
+        let keys: Vec<String> = entries.keys().map(|key| show(key)).collect();
+        let known =
+            if keys.is_empty() { "it has none".into() } else { format!("it has {}", keys.join(", ")) };
         return report.refuse(
             &format!("{PATH}.key"),
-            format!("Secret {} has no key {}; {known}", secret.name, show(key)),
+            format!("Secret {} has no key {}; {known}", show(&secret.name), show(key)),
         );
     };
     let fault = match password.expose() {
@@ -206,7 +203,7 @@ fn md5(report: &mut Report<'_>, reference: &SecretRef, objects: &[Object]) -> Op
         octets if octets.len() > MD5_MAX => "is too long for TCP MD5; give at most 80 octets",
         _ => return Some(password.clone()),
     };
-    report.refuse(&format!("{PATH}.key"), format!("{} of Secret {} {fault}", show(key), secret.name))
+    report.refuse(&format!("{PATH}.key"), format!("{} of Secret {} {fault}", show(key), show(&secret.name)))
 }
 
 fn passive(report: &mut Report<'_>, spec: &BGPPeerSpec) -> Option<Passive> {

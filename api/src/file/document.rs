@@ -150,7 +150,7 @@ impl Document {
                     entries.insert(key.clone(), Secret::new(octets));
                 }
                 Err(_) => {
-                    let path = format!("data.{key}");
+                    let path = format!("data.{}", show(key));
                     self.refuse(
                         problems,
                         &path,

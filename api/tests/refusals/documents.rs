@@ -79,6 +79,15 @@ pub(crate) fn text_and_documents() -> Vec<Row> {
             &["3: BGPPeer metadata.name: is missing; give the resource a name"],
         ),
         (
+            "a name with a line break",
+            documents(&[&peer_named(r#""a\nb""#, ""), &peer_named(r#""a\nb""#, "")]),
+            &[
+                r"3: BGPPeer/a\nb metadata.name: a\nb is not allowed; use lower-case letters, digits, - and .",
+                r"10: BGPPeer/a\nb metadata.name: a\nb is not allowed; use lower-case letters, digits, - and .",
+                r"12: BGPPeer/a\nb spec.neighbor.address: 10.0.1.1 is the neighbour of BGPPeer/a\nb too; keep one (first in fabric.yaml:5)",
+            ],
+        ),
+        (
             "a name with capitals",
             peer_named("ToR_1", ""),
             &[

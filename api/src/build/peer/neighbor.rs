@@ -87,7 +87,7 @@ pub(super) fn clashes(peers: &[(usize, Peer)], findings: &mut Vec<Finding>) {
                 let first = *addresses.entry(key).or_insert(position);
                 if let Some((other, first)) = peers.get(first).filter(|_| first != position) {
                     let message =
-                        format!("{address} is the neighbour of BGPPeer/{} too; keep one", first.name);
+                        format!("{address} is the neighbour of BGPPeer/{} too; keep one", show(&first.name));
                     Report { object: *object, findings }.contradicts(
                         *other,
                         "spec.neighbor.address",
@@ -106,7 +106,7 @@ pub(super) fn clashes(peers: &[(usize, Peer)], findings: &mut Vec<Finding>) {
             continue;
         };
         let path = format!("spec.neighbor.listen.ranges[{index}]");
-        let message = format!("{range} overlaps {other} of BGPPeer/{}; make them apart", first.name);
+        let message = format!("{range} overlaps {other} of BGPPeer/{}; make them apart", show(&first.name));
         Report { object: *object, findings }.contradicts(*first_object, &path, message);
     }
 }
