@@ -118,7 +118,8 @@ fn nothing_is_lost_on_a_whole_wire_and_the_counters_show_its_path() {
 fn a_flow_that_cannot_get_through_is_named_before_the_run() {
     let wire = wire();
     wire.router.sysctl("net/ipv4/ip_forward", "0").unwrap();
-    let plan = Plan { flows: 1, warm_up: Duration::from_millis(300), ..Plan::default() };
+    // Longer than the second after which IPv6 asks again for a neighbour that did not answer at once.
+    let plan = Plan { flows: 1, warm_up: Duration::from_secs(3), ..Plan::default() };
     let error = format!("{:#}", Meter::start(std::slice::from_ref(&wire.pair), plan).unwrap_err());
     assert!(error.contains("10.1.0.1:40001 -> 10.2.0.1:9200"), "{error}");
     assert!(!error.contains("fd01::1"), "{error}");
