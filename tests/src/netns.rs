@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
@@ -108,7 +109,8 @@ impl Netns {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// Connects this namespace with another by a veth pair, both ends up.
+    /// Connects this namespace with another by a veth pair, both ends up
+    /// and with carrier.
     ///
     /// `ours` and `theirs` are interface name and addresses with prefix length. The two ends get
     /// different interface indexes: with equal ones the kernel delays carrier events by up to a second.
@@ -130,6 +132,12 @@ impl Netns {
                 netns.ip(&format!("address add {address} dev {name} {nodad}"))?;
             }
             netns.ip(&format!("link set {name} up"))?;
+        }
+        // The kernel notices the carrier in its own time; routes are marked linkdown until then.
+        for (netns, name) in [(self, ours.0), (other, theirs.0)] {
+            crate::wait::until(Duration::from_secs(5), &format!("the carrier of {name}"), || {
+                Ok(netns.ip(&format!("link show {name}"))?.contains("state UP").then_some(()))
+            })?;
         }
         Ok(())
     }

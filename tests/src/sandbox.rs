@@ -46,8 +46,8 @@ exec chroot root "$@" 2>&1
 #[derive(Debug)]
 pub struct Sandbox {
     unshare: Child,
-    /// Waits for the end of its input, which comes when this process ends however it does, and then
-    /// kills `unshare`.
+    /// Waits for the end of its input, which comes when this process ends however it does; then kills
+    /// `unshare` and removes the files.
     guard: Child,
     netns: Netns,
     inside: u32,
@@ -94,7 +94,7 @@ impl Sandbox {
         argv: &[&str],
     ) -> anyhow::Result<Self> {
         let packages = crate::tools::folder()?;
-        let folder = tempfile::tempdir()?;
+        let folder = tempfile::Builder::new().prefix("towpath-sandbox-").tempdir()?;
         for (path, text) in files {
             let path = folder.path().join("files").join(path);
             std::fs::create_dir_all(path.parent().unwrap_or(Path::new("/")))?;
@@ -147,7 +147,8 @@ impl Sandbox {
             bail!("the daemon ended at once: {:?}", unshare.wait()?);
         };
         let guard = Command::new("sh")
-            .args(["-c", "cat >/dev/null; kill -9 $1", "guard", &unshare.id().to_string()])
+            .args(["-c", "cat >/dev/null; kill -9 $1; rm -rf \"$2\"", "guard", &unshare.id().to_string()])
+            .arg(folder.path())
             .stdin(Stdio::piped())
             .process_group(0)
             .spawn()

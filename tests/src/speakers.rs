@@ -212,4 +212,44 @@ mod tests {
             }
         }
     }
+
+    /// Every option at once; FRR must have taken each line, BIRD parses the whole file or refuses it.
+    #[test]
+    fn both_programs_accept_every_option() {
+        let netns = Netns::fresh().unwrap();
+        let other = Netns::fresh().unwrap();
+        netns.link(("eth1", &["10.0.0.1/24"]), &other, ("eth1", &["10.0.0.2/24"])).unwrap();
+        let mut router = Router::new(65_001, Ipv4Addr::new(1, 1, 1, 1));
+        let mut far = Neighbor::new("10.9.9.9".parse().unwrap(), 65_009);
+        (far.multihop, far.passive, far.v6) = (Some(3), true, false);
+        far.source = Some("10.0.0.1".parse().unwrap());
+        let mut near = Neighbor::new("fe80::2".parse().unwrap(), 65_002);
+        near.interface = Some("eth1".to_owned());
+        router.neighbors = vec![far, near];
+        for graceful_restart in [true, false] {
+            router.graceful_restart = graceful_restart;
+            let frr = Sandbox::frr(&netns, &router).unwrap();
+            crate::wait::until(LIMIT, "FRR to have read its file", || {
+                let running = String::from_utf8(frr.exec(&["vtysh", "-c", "show running-config"])?.stdout)?;
+                for line in router.frr_conf().lines().filter(|line| line.contains(" neighbor ")) {
+                    anyhow::ensure!(running.contains(line.trim()), "{line} is not in:\n{running}");
+                }
+                anyhow::ensure!(
+                    running.contains("graceful-restart-disable") != graceful_restart,
+                    "{running}"
+                );
+                Ok(Some(()))
+            })
+            .unwrap();
+            drop(frr);
+            let bird = Sandbox::bird(&netns, &router).unwrap();
+            let bird = Bird(|argv: &[&str]| bird.exec(argv));
+            crate::wait::until(LIMIT, "BIRD to start", || {
+                let sessions = bird.sessions()?;
+                anyhow::ensure!(sessions.len() == 2, "{sessions:?}");
+                Ok(Some(()))
+            })
+            .unwrap();
+        }
+    }
 }
