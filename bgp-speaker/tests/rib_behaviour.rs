@@ -497,3 +497,23 @@ fn paths_over_an_unreachable_next_hop_wait_for_it() {
     rib.nexthop_changed(nexthop, true);
     assert_eq!(settle_fib(&mut rib)[0].nexthops.as_ref().unwrap().as_slice(), [nexthop]);
 }
+
+#[test]
+fn the_ecmp_width_and_the_wait_for_the_kernel_change_while_running() {
+    let (mut rib, ids) = rib_with(RibConfig { advertise_after_install: true, ..config() });
+    for number in [0, 1, 2] {
+        updates(&mut rib, ids[&number]);
+        apply(&mut rib, ids[&number], reach(number, prefix(1), 0));
+    }
+    let width = |rib: &mut Rib| settle_fib(rib)[0].nexthops.as_ref().unwrap().len();
+    assert_eq!(width(&mut rib), 3);
+    rib.set_install(2, true);
+    assert_eq!(width(&mut rib), 2);
+    rib.set_install(8, true);
+    assert_eq!(width(&mut rib), 3);
+    updates(&mut rib, ids[&1]);
+    apply(&mut rib, ids[&0], reach(0, prefix(2), 0));
+    assert!(!rib.has_updates(ids[&1]));
+    rib.set_install(8, false);
+    assert_eq!(words(&updates(&mut rib, ids[&1])), [format!("+{}", prefix(2))]);
+}

@@ -166,6 +166,23 @@ impl Rib {
         }
     }
 
+    /// Changes how routes are installed: the ECMP width, and whether announcements wait for the kernel;
+    /// turned on, that holds for what changes from then on.
+    pub fn set_install(&mut self, max_paths: u16, advertise_after_install: bool) {
+        let changed = std::mem::replace(&mut self.config.max_paths, max_paths) != max_paths;
+        self.config.advertise_after_install = advertise_after_install;
+        for id in (0..self.table.end()).map(PrefixId) {
+            let Some(entry) = self.table.get(id) else { continue };
+            if !advertise_after_install && entry.is(Entry::UNCONFIRMED) {
+                self.table.entry_mut(id).put(Entry::UNCONFIRMED, false);
+                self.mark(id);
+            }
+            if changed {
+                self.reselect(id, self.best(id), false);
+            }
+        }
+    }
+
     /// A next hop became reachable or unreachable. Paths over an unreachable one stay, but are not used.
     pub fn nexthop_changed(&mut self, nexthop: FibNexthop, reachable: bool) {
         let changed =
