@@ -402,6 +402,19 @@ fn an_announcement_waits_for_the_kernel_and_a_withdrawal_does_not() {
     assert_eq!(words(&updates(&mut rib, ids[&1])), plus);
     apply(&mut rib, ids[&2], unreach(prefix(1)));
     assert_eq!(words(&updates(&mut rib, ids[&1])), minus);
+    // New attributes while the forwarding set is on its way to the kernel.
+    apply(&mut rib, ids[&0], reach(0, prefix(1), 0));
+    settle_fib(&mut rib);
+    updates(&mut rib, ids[&1]);
+    apply(&mut rib, ids[&2], reach(2, prefix(1), 0));
+    let (third, _) = take(&mut rib);
+    let mut tagged = reach(0, prefix(1), 0);
+    let same_but_tagged = AttributesBuilder::default().as_path(&[65001]).med(Some(0)).communities(&[7]);
+    tagged.attributes = Some(same_but_tagged.build().unwrap());
+    apply(&mut rib, ids[&0], tagged);
+    assert!(!rib.has_updates(ids[&1]));
+    rib.installed(third, &[]);
+    assert_eq!(words(&updates(&mut rib, ids[&1])), plus);
     // Without a FIB nothing is waited for.
     let (mut rib, ids) = rib_with(RibConfig { advertise_after_install: true, fib: false, ..config() });
     updates(&mut rib, ids[&1]);
@@ -483,4 +496,24 @@ fn paths_over_an_unreachable_next_hop_wait_for_it() {
     assert_eq!(rib.nexthops().len(), 2, "it is still to be watched");
     rib.nexthop_changed(nexthop, true);
     assert_eq!(settle_fib(&mut rib)[0].nexthops.as_ref().unwrap().as_slice(), [nexthop]);
+}
+
+#[test]
+fn the_ecmp_width_and_the_wait_for_the_kernel_change_while_running() {
+    let (mut rib, ids) = rib_with(RibConfig { advertise_after_install: true, ..config() });
+    for number in [0, 1, 2] {
+        updates(&mut rib, ids[&number]);
+        apply(&mut rib, ids[&number], reach(number, prefix(1), 0));
+    }
+    let width = |rib: &mut Rib| settle_fib(rib)[0].nexthops.as_ref().unwrap().len();
+    assert_eq!(width(&mut rib), 3);
+    rib.set_install(2, true);
+    assert_eq!(width(&mut rib), 2);
+    rib.set_install(8, true);
+    assert_eq!(width(&mut rib), 3);
+    updates(&mut rib, ids[&1]);
+    apply(&mut rib, ids[&0], reach(0, prefix(2), 0));
+    assert!(!rib.has_updates(ids[&1]));
+    rib.set_install(8, false);
+    assert_eq!(words(&updates(&mut rib, ids[&1])), [format!("+{}", prefix(2))]);
 }

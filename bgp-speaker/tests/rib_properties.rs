@@ -155,6 +155,7 @@ enum Happening {
     Confirm,
     Resend,
     Hold(bool),
+    Install { max_paths: u16, wait: bool },
 }
 
 fn happening() -> impl Strategy<Value = Happening> {
@@ -177,6 +178,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         4 => Just(Happening::Confirm),
         1 => Just(Happening::Resend),
         1 => any::<bool>().prop_map(Happening::Hold),
+        1 => (1..4u16, any::<bool>()).prop_map(|(max_paths, wait)| Happening::Install { max_paths, wait }),
     ]
 }
 
@@ -246,6 +248,11 @@ impl World {
             Happening::TakeEvent => drop(self.fib.take(rib, 2)),
             Happening::Confirm => self.fib.confirm(rib),
             Happening::Resend => rib.resend(),
+            Happening::Install { max_paths, wait } => {
+                // Only ever turned off: turned on, it says nothing of what was decided before.
+                let wait = *wait && rib.config().advertise_after_install;
+                rib.set_install(*max_paths, wait);
+            }
             Happening::Hold(true) => rib.hold(),
             Happening::Hold(false) => rib.release(),
         }

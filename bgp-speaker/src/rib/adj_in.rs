@@ -52,7 +52,7 @@ impl Rib {
             if !held && !self.count_one_more(peer, family, output) {
                 return;
             }
-            let id = known.unwrap_or_else(|| self.table.find_or_insert(&prefix));
+            let id = known.unwrap_or_else(|| self.table.insert(&prefix));
             let before = self.best(id);
             let verdict = self.verdict(of_path, &prefix);
             self.attributes.add(number);

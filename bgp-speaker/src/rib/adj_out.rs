@@ -96,8 +96,6 @@ pub(crate) struct CachedBatch {
     pub(crate) from: Place,
     pub(crate) to: Place,
     pub(crate) updates: Arc<[OutboundUpdate]>,
-    /// End of the log when it was made: it holds every change before.
-    pub(crate) made_at: u64,
     pub(crate) involved: Involved,
 }
 
@@ -274,11 +272,8 @@ impl UpdateGroup {
     }
 
     /// A batch made for another peer that is right for this one too.
-    pub(crate) fn cached(&self, from: Place, member_log: u64, peer: u16) -> Option<&CachedBatch> {
-        self.cache.iter().find(|batch| {
-            // A batch of a walk made before the peer joined would miss what changed in between.
-            batch.from == from && batch.made_at >= member_log && !batch.involved.contains(peer)
-        })
+    pub(crate) fn cached(&self, from: Place, peer: u16) -> Option<&CachedBatch> {
+        self.cache.iter().find(|batch| batch.from == from && !batch.involved.contains(peer))
     }
 
     pub(crate) fn keep(&mut self, batch: CachedBatch) {
@@ -290,7 +285,7 @@ impl UpdateGroup {
         }
     }
 
-    /// What they say of this prefix is no longer so.
+    /// Batches that say something of this prefix: it is no longer so.
     fn forget_batches_with(&mut self, id: PrefixId) {
         if self.cache.is_empty() {
             return;

@@ -32,13 +32,12 @@ impl Rib {
     /// Decides again after the paths of `id` changed. `forced`: peers must be told even if the best path is the
     /// same, because how it is announced changed.
     pub(crate) fn reselect(&mut self, id: PrefixId, before: Best, forced: bool) {
-        let candidates = self.candidates(id);
-        let (best, set) = self.outcome(&candidates);
+        let (best, set) = self.outcome(id);
         self.table.select(id, best.map(|path| path.peer));
-        let set = self.sets.acquire(&set);
-        let old_set = std::mem::replace(&mut self.table.entry_mut(id).set, set);
-        self.sets.release(old_set);
-        if set != old_set {
+        let old_set = self.table.entry(id).set;
+        if self.sets.get(old_set).map_or(!set.is_empty(), |old| **old != set) {
+            self.table.entry_mut(id).set = self.sets.acquire(&set);
+            self.sets.release(old_set);
             self.forwarding_changed(id);
         }
         let announced = |path: Path| (path.peer, path.attributes);
@@ -93,7 +92,16 @@ impl Rib {
         })
     }
 
-    fn outcome(&self, candidates: &Candidates) -> (Best, NexthopSet) {
+    /// The best path and where packets go.
+    fn outcome(&self, id: PrefixId) -> (Best, NexthopSet) {
+        let mut paths = self.table.paths(id);
+        if let (Some(only), None) = (paths.next(), paths.next()) {
+            // Most prefixes have one path: nothing to compare.
+            let candidate = self.candidate(only);
+            let nexthop = candidate.filter(|candidate| !candidate.local).map(|candidate| candidate.nexthop);
+            return (candidate.map(|_| only), nexthop.into_iter().collect());
+        }
+        let candidates = self.candidates(id);
         let facts: SmallVec<[Candidate; 4]> = candidates.iter().map(|candidate| candidate.1).collect();
         let Some(decision) = decide(&facts, self.config.max_paths) else {
             return (None, NexthopSet::new());
@@ -155,6 +163,23 @@ impl Rib {
         if self.table.len() == 0 {
             self.table = Default::default();
             self.groups.iter_mut().flatten().for_each(|group| group.shrink(0));
+        }
+    }
+
+    /// Changes how routes are installed: the ECMP width, and whether announcements wait for the kernel;
+    /// turned on, that holds for what changes from then on.
+    pub fn set_install(&mut self, max_paths: u16, advertise_after_install: bool) {
+        let changed = std::mem::replace(&mut self.config.max_paths, max_paths) != max_paths;
+        self.config.advertise_after_install = advertise_after_install;
+        for id in (0..self.table.end()).map(PrefixId) {
+            let Some(entry) = self.table.get(id) else { continue };
+            if !advertise_after_install && entry.is(Entry::UNCONFIRMED) {
+                self.table.entry_mut(id).put(Entry::UNCONFIRMED, false);
+                self.mark(id);
+            }
+            if changed {
+                self.reselect(id, self.best(id), false);
+            }
         }
     }
 

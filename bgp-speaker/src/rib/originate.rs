@@ -7,8 +7,8 @@ use std::sync::Arc;
 use api::desired::Attributes;
 use ipnet::IpNet;
 
+use super::Rib;
 use super::path::{LOCAL, Path, Verdict};
-use super::{PrefixId, Rib};
 use crate::wire::{AttributesBuilder, EncodeError, Nexthop, Origin, PathAttributes};
 
 /// How one prefix is originated.
@@ -97,7 +97,7 @@ impl Rib {
     }
 
     fn originate(&mut self, prefix: &IpNet, attributes: &Arc<PathAttributes>) {
-        let id: PrefixId = self.table.find_or_insert(prefix);
+        let id = self.table.find(prefix).unwrap_or_else(|| self.table.insert(prefix));
         let before = self.best(id);
         // Its next hop is filled in for each peer; the unspecified address never leaves this table.
         let address = match prefix {

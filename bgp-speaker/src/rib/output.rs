@@ -118,14 +118,12 @@ impl Rib {
             let group = self.groups.get_mut(at)?.as_mut()?;
             let log_end = group.log_end();
             let member = group.member(peer.0)?;
-            let member_log = member.log;
             let (from, end) = match member.step(log_end) {
                 Step::Say(updates) => return Some(updates.into()),
                 Step::Batch(from, end) => (from, end),
                 Step::Nothing => return None,
             };
-            let cached =
-                group.cached(from, member_log, peer.0).map(|batch| (batch.to, Arc::clone(&batch.updates)));
+            let cached = group.cached(from, peer.0).map(|batch| (batch.to, Arc::clone(&batch.updates)));
             let (to, updates) = match cached {
                 Some(batch) => batch,
                 None => self.make_batch(at, peer, from, end, budget.max(1))?,
@@ -187,9 +185,7 @@ impl Rib {
         }));
         let updates: Arc<[OutboundUpdate]> = updates.into();
         if !batch.involved.contains(peer.0) {
-            let made_at = group.log_end();
-            let made =
-                CachedBatch { from, to, updates: Arc::clone(&updates), made_at, involved: batch.involved };
+            let made = CachedBatch { from, to, updates: Arc::clone(&updates), involved: batch.involved };
             self.groups.get_mut(at)?.as_mut()?.keep(made);
         }
         Some((to, updates))
