@@ -273,6 +273,8 @@ impl Router {
     fn configure(&mut self, desired: Arc<DesiredState>) -> Vec<String> {
         let previous = std::mem::replace(&mut self.desired, Arc::clone(&desired));
         self.rib.set_import(desired.transit, desired.pod_ranges.clone());
+        let after_install = self.fib.is_some() && desired.install.advertise_after_install;
+        self.rib.set_install(desired.install.max_paths, after_install);
         // A new router id or name is part of every OPEN.
         let identity_changed =
             (previous.node.router_id, &previous.node.name) != (desired.node.router_id, &desired.node.name);

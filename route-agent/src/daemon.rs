@@ -14,6 +14,7 @@ use bgp_speaker::SpeakerHandle;
 use bgp_speaker::handle::Ending;
 use bgp_speaker::speaker;
 use bgp_speaker::wire::AfiSafi;
+use api::desired::LogLevel;
 use ipnet::IpNet;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -26,7 +27,6 @@ use crate::local;
 use crate::respond::Answers;
 
 /// What the command line says.
-#[derive(Clone, Debug)]
 pub struct Options {
     /// `-f`.
     pub files: Vec<PathBuf>,
@@ -36,6 +36,8 @@ pub struct Options {
     pub socket: PathBuf,
     /// `--state-dir`.
     pub state_dir: PathBuf,
+    /// Applies `NetworkConfig.spec.logLevel`.
+    pub set_log_level: Box<dyn Fn(LogLevel) + Send>,
 }
 
 /// Runs until SIGTERM or SIGINT.
@@ -81,7 +83,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     tasks.spawn(source.follow(loaded, reloads));
     tasks.spawn(local::run(configuration.clone(), speaker.clone(), blackholes));
     tasks.spawn(pass_blackholes(wanted_blackholes, fib.clone()));
-    tasks.spawn(apply(configuration, speaker.clone(), fib, speaker_problems));
+    tasks.spawn(apply(configuration, speaker.clone(), fib, speaker_problems, options.set_log_level));
     tasks.spawn(async move {
         socket.serve(Arc::new(answers)).await;
         Ok(())
@@ -119,9 +121,11 @@ async fn apply(
     speaker: SpeakerHandle,
     fib: FibHandle,
     speaker_problems: watch::Sender<Vec<String>>,
+    set_log_level: Box<dyn Fn(LogLevel) + Send>,
 ) -> anyhow::Result<()> {
     loop {
         let desired = Arc::clone(&loaded.borrow_and_update().desired);
+        set_log_level(desired.log_level.unwrap_or(LogLevel::Info));
         fib.set_install(desired.install.clone()).await?;
         let problems = speaker.configure(desired).await?;
         for problem in &problems {

@@ -6,7 +6,10 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Args;
 use route_agent::daemon::{self, Options};
-use tracing_subscriber::EnvFilter;
+use api::desired::LogLevel;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, reload};
 
 use super::DEFAULT_SOCKET;
 
@@ -28,8 +31,9 @@ pub(crate) struct AgentArgs {
 
 pub(super) fn run(args: AgentArgs) -> anyhow::Result<ExitCode> {
     let node = node_name(args.node.as_deref())?;
-    log_to_stderr();
-    let options = Options { files: args.files, node, socket: args.socket, state_dir: args.state_dir };
+    let set_log_level = log_to_stderr();
+    let options =
+        Options { files: args.files, node, socket: args.socket, state_dir: args.state_dir, set_log_level };
     let workers = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(4));
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers)
@@ -54,8 +58,25 @@ pub(super) fn node_name(given: Option<&str>) -> anyhow::Result<String> {
     Ok(name)
 }
 
-/// `TOWPATH_LOG` takes `debug`, or `bgp_speaker=debug,route_agent=trace` and the like.
-fn log_to_stderr() {
-    let filter = EnvFilter::try_from_env("TOWPATH_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+/// `TOWPATH_LOG` takes `debug`, or `bgp_speaker=debug,route_agent=trace` and the like, and then outweighs
+/// `NetworkConfig.spec.logLevel`. Returns how to change the level while the daemon runs.
+fn log_to_stderr() -> Box<dyn Fn(LogLevel) + Send> {
+    let given = EnvFilter::try_from_env("TOWPATH_LOG").ok();
+    let fixed = given.is_some();
+    let (filter, handle) = reload::Layer::new(given.unwrap_or_else(|| EnvFilter::new("info")));
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
+    tracing_subscriber::registry().with(filter).with(lines).init();
+    Box::new(move |level| {
+        let word = match level {
+            LogLevel::Error => "error",
+            LogLevel::Warn => "warn",
+            LogLevel::Info => "info",
+            LogLevel::Debug => "debug",
+            LogLevel::Trace => "trace",
+        };
+        if !fixed {
+            // Fails only when the subscriber is gone, at the very end of the process.
+            let _ = handle.reload(EnvFilter::new(word));
+        }
+    })
 }
