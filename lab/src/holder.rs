@@ -84,6 +84,8 @@ fn become_root_of_own_users(spaces: UnshareFlags) -> anyhow::Result<()> {
 pub(crate) fn run(state: &StateDir) -> anyhow::Result<()> {
     // Ctrl-C at the caller's terminal is the caller's business.
     rustix::process::setsid().context("leaving the caller's session")?;
+    // Apart from `outer`, which still needs the machine's /proc to write down who the holder is.
+    helper::unshare(UnshareFlags::NEWNS).context("making the lab's mount namespace")?;
     mount("proc", "/proc", "proc", MountFlags::empty(), None).context("mounting the lab's /proc")?;
     let leash = std::thread::spawn({
         let state = state.clone();
@@ -190,11 +192,15 @@ impl<'a> Lab<'a> {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
         let (mut child, _ended) = self.reaper.spawn(&mut command).context("starting it")?;
         let output = child.stdout.take().context("it has no output")?;
-        let mut pid = None;
+        // The node and its process 1 share this pipe, and either may be first.
+        let (mut pid, mut ready) = (None, false);
         for line in BufReader::new(output).lines() {
             match serde_json::from_str(&line?)? {
                 NodeEvent::Init(init) => pid = Some(init),
-                NodeEvent::Ready => return pid.context("it did not say who it is"),
+                NodeEvent::Ready => ready = true,
+            }
+            if let (Some(pid), true) = (pid, ready) {
+                return Ok(pid);
             }
         }
         let log = std::fs::read_to_string(self.state.log(name)).unwrap_or_default();

@@ -101,10 +101,13 @@ impl Lab {
         let topology = Topology::read(path.as_ref())?;
         let state = StateDir::of(&topology.name);
         make_folder(&state)?;
-        match start(&topology, &state, progress) {
-            Ok((leash, exec_warnings)) => {
+        // Held until the lab is down: a holder that loses its leash removes the files by itself, and
+        // there would be nothing left to know by whom to wait for.
+        let mut leash = None;
+        match start(&topology, &state, &mut leash, progress) {
+            Ok(exec_warnings) => {
                 let warnings = [topology.warnings.clone(), exec_warnings].concat();
-                Ok(Self { topology, state, leash: Some(leash), warnings })
+                Ok(Self { topology, state, leash, warnings })
             }
             Err(error) => {
                 let start = |reason| LabError::Start { lab: topology.name.clone(), reason };
@@ -146,8 +149,10 @@ impl Lab {
     /// # Errors
     /// [`LabError::Io`] when something could not be removed.
     pub fn down(mut self) -> Result<(), LabError> {
-        self.leash.take();
-        take_down(&self.state)
+        let leash = self.leash.take();
+        let outcome = take_down(&self.state);
+        drop(leash);
+        outcome
     }
 
     /// What it was made from.
@@ -231,10 +236,11 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        if self.leash.take().is_some()
-            && let Err(error) = take_down(&self.state)
-        {
-            eprintln!("{error}");
+        if let Some(leash) = self.leash.take() {
+            if let Err(error) = take_down(&self.state) {
+                eprintln!("{error}");
+            }
+            drop(leash);
         }
     }
 }
@@ -286,8 +292,9 @@ fn owner_only(path: &Path) -> std::io::Result<()> {
 fn start(
     topology: &Topology,
     state: &StateDir,
+    leash: &mut Option<ChildStdin>,
     mut progress: impl FnMut(&str),
-) -> anyhow::Result<(ChildStdin, Vec<String>)> {
+) -> anyhow::Result<Vec<String>> {
     let towpath = helper::program()?;
     let tools = std::env::var_os(TOOLS).map(std::path::absolute).transpose()?;
     if let Some(tools) = tools.as_ref().filter(|tools| !tools.is_dir()) {
@@ -300,10 +307,8 @@ fn start(
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()?;
-    let (leash, output) = match (outer.stdin.take(), outer.stdout.take()) {
-        (Some(leash), Some(output)) => (leash, output),
-        _ => anyhow::bail!("the holder has no pipes"),
-    };
+    *leash = outer.stdin.take();
+    let Some(output) = outer.stdout.take() else { anyhow::bail!("the holder has no output") };
     let ended = outer.wait_with_output()?;
     if !ended.status.success() {
         anyhow::bail!("{}", String::from_utf8_lossy(&ended.stderr).trim());
@@ -316,7 +321,7 @@ fn start(
                 progress(&format!("warning: {text}"));
                 warnings.push(text);
             }
-            LabEvent::Ready => return Ok((leash, warnings)),
+            LabEvent::Ready => return Ok(warnings),
             LabEvent::Failed(reason) => anyhow::bail!("{reason}"),
         }
     }

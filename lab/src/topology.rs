@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::fields::{Fields, did_you_mean, mapping, text};
 use crate::links::{self, Link};
 use crate::node_spec;
-use crate::problem::{FileError, Findings, Problem};
+use crate::problem::{FileError, Findings, Problem, nearest};
 use crate::substitute::substitute;
 use crate::yaml::{self, Value, Yaml};
 
@@ -181,8 +181,15 @@ fn read_root(root: &Yaml, file: &Path, findings: &mut Findings) -> Option<Topolo
             }
         }
     }
+    // A key that is only misspelt is said once.
+    let meant = |word: &str| {
+        mapping("", root, &mut Findings::default())
+            .iter()
+            .any(|(key, _)| nearest(&key.text, [word]).is_some())
+    };
     let name = parts.get("name").and_then(|name| text("\"name\"", name, findings));
     match &name {
+        None if meant("name") && !parts.contains_key("name") => {}
         None => findings.refuse(1, "the lab has no \"name\"; add one"),
         Some(name) if !good_name(&name.text) => findings.refuse(
             name.line,
@@ -198,7 +205,9 @@ fn read_root(root: &Yaml, file: &Path, findings: &mut Findings) -> Option<Topolo
         .get("prefix")
         .map(|prefix| text("\"prefix\"", prefix, findings).map_or(String::new(), |p| p.text));
     let Some(topology) = parts.get("topology") else {
-        findings.refuse(root.line, "there is no \"topology\"; add it with its \"nodes\"");
+        if !meant("topology") {
+            findings.refuse(root.line, "there is no \"topology\"; add it with its \"nodes\"");
+        }
         return None;
     };
     let lab = name.map(|name| name.text).unwrap_or_default();
@@ -243,7 +252,7 @@ fn read_topology(
         groups: levels("group", part("groups"), findings),
     };
     let entries = mapping("\"nodes\"", part("nodes"), findings);
-    if entries.is_empty() {
+    if entries.is_empty() && matches!(part("nodes").value, Value::Null | Value::Map(_)) {
         findings.refuse(part("nodes").line, "the topology has no \"nodes\"; add at least one");
     }
     let mut lines = BTreeMap::new();

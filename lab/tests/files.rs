@@ -1,0 +1,218 @@
+//! Topology files: what good ones mean, and what is said about bad ones.
+
+use std::path::Path;
+
+use lab::{Network, Topology};
+
+fn parse(text: &str) -> Result<Topology, lab::FileError> {
+    let lookup = |name: &str| match name {
+        "IMG" => Some("alpine:3".to_owned()),
+        "D" => Some("{kind: linux, image: alpine, network-mode: none, cmd: sleep infinity}".to_owned()),
+        _ => None,
+    };
+    Topology::parse(text, Path::new("/lab/topo.clab.yml"), &lookup)
+}
+
+/// A topology of one node `n`, whose settings are `fields`.
+fn node(fields: &str) -> String {
+    format!(
+        "name: x\ntopology:\n nodes:\n  n: {{kind: linux, image: alpine, network-mode: none, {fields}}}\n"
+    )
+}
+
+/// A topology of two nodes `a` and `b`, with `links`.
+fn linked(links: &str) -> String {
+    format!("name: x\ntopology:\n defaults: $D\n nodes: {{a: , b: }}\n links:\n{links}\n")
+}
+
+#[test]
+fn levels_inherit_as_in_containerlab() {
+    let text = r#"
+name: t2
+topology:
+ defaults: {kind: linux, image: $IMG, network-mode: none, cmd: sleep infinity, env: {A: d, B: d}, binds: ["/etc:/x"], exec: [echo d, echo s]}
+ kinds: {linux: {env: {A: k, C: k}, exec: [echo k, echo s]}}
+ groups: {g: {env: {A: g}, binds: ["/usr:/x:ro"], exec: [echo g]}}
+ nodes: {n: {group: g, env: {B: n, N: 010, Y: yes}, labels: {a.b-c: v}, exec: [echo d, echo n]}}
+"#;
+    let topology = parse(text).unwrap();
+    let node = &topology.nodes["n"];
+    let exec: Vec<String> = node.exec.iter().map(|words| words.join(" ")).collect();
+    assert_eq!(exec, ["echo d", "echo s", "echo k", "echo g", "echo n"]);
+    let env = |name: &str| node.env.get(name).map(String::as_str);
+    let seen = ["A", "B", "C", "N", "Y", "CLAB_LABEL_A_B_C", "CLAB_INTFS", "HOSTNAME"].map(env);
+    assert_eq!(
+        seen,
+        [Some("g"), Some("n"), Some("k"), Some("010"), Some("yes"), Some("v"), Some("0"), Some("n")]
+    );
+    assert_eq!(node.binds.len(), 1);
+    assert_eq!((node.binds[0].source.as_path(), node.binds[0].read_only), (Path::new("/usr"), true));
+    assert_eq!(node.command, ["sleep", "infinity"]);
+    assert_eq!(node.container, "clab-t2-n");
+}
+
+#[test]
+fn variables_prefix_and_sysctls_are_those_of_the_file() {
+    let text = r#"
+name: t7-${V:=x}
+prefix: __lab-name
+topology:
+ defaults: $D
+ nodes: {r: {env: {U: "${NOPE}", E: "${NOPE:-e f}", K: $$K, P: "${V:+p}", M: __clabNodeName__}, exec: [echo __clabNodeName__ __clabLabName__], sysctls: {net.ipv6.conf.all.forwarding: 1}}}
+"#;
+    let topology = parse(text).unwrap();
+    assert_eq!(topology.name, "t7-x");
+    let node = &topology.nodes["r"];
+    assert_eq!(node.container, "t7-x-r");
+    let env = ["U", "E", "K", "P", "M"].map(|name| node.env[name].as_str());
+    assert_eq!(env, ["$NOPE", "e f", "$K", "", "__clabNodeName__"]);
+    assert_eq!(node.exec, [["echo", "r", "clab-t7-x"]]);
+    assert_eq!(node.sysctls["net.ipv6.conf.all.forwarding"], "1");
+}
+
+#[test]
+fn links_have_two_forms() {
+    let links = r#" - endpoints: ["a:eth1", "b:eth1"]
+ - {type: veth, mtu: 1400, endpoints: [{node: a, interface: eth2, mac: "02:00:00:00:00:01"}, {node: b, interface: Ethernet1/2}]}
+ - {endpoints: ["a:x1", "a:x2"], ipv4: [192.0.2.1/30, 192.0.2.2/30]}"#;
+    let topology = parse(&linked(links)).unwrap();
+    let seen: Vec<_> = topology
+        .links
+        .iter()
+        .map(|link| {
+            let [a, b] = link.ends.each_ref().map(|end| format!("{}:{}", end.node, end.interface));
+            (a, b, link.mtu_bytes, link.ends[0].mac)
+        })
+        .collect();
+    let row = |a: &str, b: &str, mtu, mac| (a.to_owned(), b.to_owned(), mtu, mac);
+    assert_eq!(
+        seen,
+        [
+            row("a:eth1", "b:eth1", 9500, None),
+            row("a:eth2", "b:Ethernet1/2", 1400, Some([2, 0, 0, 0, 0, 1])),
+            row("a:x1", "a:x2", 9500, None),
+        ]
+    );
+    assert_eq!(topology.nodes["a"].env["CLAB_INTFS"], "4");
+    assert!(topology.warnings[0].contains("\"ipv4\" has no effect"), "{:?}", topology.warnings);
+}
+
+#[test]
+fn a_node_can_live_in_another_ones_network() {
+    let text = "name: t4\ntopology:\n defaults: {kind: linux, image: alpine}\n nodes:\n  main: {network-mode: none}\n  side: {network-mode: \"container:main\"}\n  third: {network-mode: \"container:side\"}\n";
+    let topology = parse(text).unwrap();
+    assert_eq!(topology.nodes["side"].network, Network::Container("main".to_owned()));
+    assert_eq!(topology.network_owner("third"), "main");
+}
+
+#[test]
+fn every_mistake_is_named_with_its_line_and_a_remedy() {
+    let cases: &[(String, usize, &str)] = &[
+        // the file
+        ("topology: {nodes: {n: $D}}".into(), 1, "no \"name\""),
+        ("name: x\n".into(), 1, "no \"topology\""),
+        ("name: x/y\ntopology: {nodes: {n: $D}}".into(), 1, "\"x/y\" is not possible"),
+        ("name: x\ntopology: {}\n".into(), 2, "no \"nodes\""),
+        ("name: x\ntopologie: {nodes: {n: $D}}\n".into(), 2, "did you mean \"topology\"?"),
+        ("name: x\nname: y\ntopology: {nodes: {n: $D}}\n".into(), 2, "first in line 1"),
+        ("name: x\nsettings: {}\ntopology: {nodes: {n: $D}}\n".into(), 2, "needs Docker"),
+        ("name: x\ntopology: {nodes: {n: $D}}\n# {{ .x }}\n".into(), 3, "templates"),
+        ("name: x\ntopology: [nodes\n".into(), 3, "not YAML"),
+        ("name: x\ntopology: {nodes: [n]}\n".into(), 2, "takes a mapping, not a list"),
+        ("name: x\ntopology: {nodes: {n: $D}, node: {}}\n".into(), 2, "did you mean \"nodes\"?"),
+        // nodes
+        ("name: x\ntopology:\n nodes:\n  n: {image: alpine, network-mode: none}\n".into(), 4, "no \"kind\""),
+        ("name: x\ntopology:\n nodes:\n  n: {kind: linux, network-mode: none}\n".into(), 4, "no \"image\""),
+        (
+            "name: x\ntopology:\n nodes:\n  n: {kind: linux, image: alpine}\n".into(),
+            4,
+            "write `network-mode: none`",
+        ),
+        ("name: x\ntopology:\n nodes:\n  \"n b\": $D\n".into(), 4, "the name is not possible"),
+        (node("binds: [\"/nowhere:/x\"]"), 4, "/nowhere does not exist"),
+        (node("binds: [\"/etc\"]"), 4, "source:target"),
+        (node("binds: [\"/etc:x\"]"), 4, "must be an absolute path"),
+        (node("binds: [\"/etc:/a/../..\"]"), 4, "must be an absolute path"),
+        (node("biinds: []"), 4, "did you mean \"binds\"?"),
+        (node("exec: {a: b}"), 4, "takes a list, not a mapping"),
+        (node("exec: [\"echo 'a\"]"), 4, "never closed"),
+        (node("env: [A=b]"), 4, "takes a mapping, not a list"),
+        (node("env-files: [none.env]"), 4, "cannot be read"),
+        (node("ports: [\"80:80\"]"), 4, "\"ports\" needs Docker"),
+        (node("startup-config: x.cfg"), 4, "bind the file"),
+        (node("stages: {}"), 4, "not available in this version"),
+        (node("healthcheck: {}"), 4, "not available in this version"),
+        (node("mgmt-ipv4: 172.20.20.5"), 4, "management network"),
+        (node("restart-policy: \"no\""), 4, "always"),
+        (node("image: x"), 4, "\"image\" is given twice"),
+        (
+            node("kind: nokia_srlinux").replacen("kind: linux, ", "", 1),
+            4,
+            "needs Docker and a vendor's image",
+        ),
+        (node("kind: bridge").replacen("kind: linux, ", "", 1), 4, "not available in this version"),
+        (node("image: quay.io/x/y").replacen("image: alpine, ", "", 1), 4, "towpath.lab/run"),
+        (node("network-mode: host").replacen("network-mode: none, ", "", 1), 4, "is not possible"),
+        (node("network-mode: \"container:m\"").replacen("network-mode: none, ", "", 1), 4, "no node \"m\""),
+        (node("network-mode: \"container:n\"").replacen("network-mode: none, ", "", 1), 4, "in a circle"),
+        // links
+        (linked(" - endpoints: [\"a:eth1\"]"), 6, "two endpoints, not 1"),
+        (linked(" - endpoints: [\"a:eth1\", \"b\"]"), 6, "\"node:interface\""),
+        (linked(" - endpoints: [\"a:eth1\", \"c:eth1\"]"), 6, "no node \"c\""),
+        (linked(" - endpoints: [\"a:eth1\", \"host:eth1\"]"), 6, "\"host\" is not available"),
+        (linked(" - endpoints: [\"a:eth1\", \"b:lo\"]"), 6, "not a possible name"),
+        (linked(" - endpoints: [\"a:e\", \"b:e\"]\n - endpoints: [\"a:e\", \"b:f\"]"), 7, "first in line 6"),
+        (linked(" - endpoints: [\"a:e\", \"a:e\"]"), 6, "used twice"),
+        (linked(" - {endpoints: [\"a:e\", \"b:e\"], mtu: 10}"), 6, "mtu 10 is not possible"),
+        (linked(" - {endpoints: [\"a:e\", \"b:e\"], speed: 10}"), 6, "unknown field \"speed\""),
+        (linked(" - {type: vxlan, endpoints: []}"), 6, "\"vxlan\" is not available"),
+        (linked(" - {type: weth, endpoints: []}"), 6, "\"weth\" is unknown"),
+        (linked(" - {type: veth, endpoints: [{node: a}, {node: b, interface: e}]}"), 6, "needs \"node\" and"),
+        (
+            linked(
+                " - {type: veth, endpoints: [{node: a, interface: e, mac: \"01:00:00:00:00:01\"}, {node: b, interface: e}]}",
+            ),
+            6,
+            "no MAC address",
+        ),
+        (linked(" - {}"), 6, "needs \"endpoints\""),
+    ];
+    for (text, line, expected) in cases {
+        let error = parse(text).expect_err(text);
+        let [problem] = error.problems.as_slice() else { panic!("{text}\nsays:\n{error}") };
+        assert_eq!(problem.line, *line, "{text}\nsays:\n{error}");
+        assert!(problem.text.contains(expected), "{text}\nsays:\n{error}\nnot:\n{expected}");
+    }
+}
+
+#[test]
+fn all_mistakes_are_told_at_once() {
+    let text = "name: x\ntopology:\n nodes:\n  r1:\n   kind: linux\n   ports: [\"80\"]\n  r2: {kind: linux, image: alpine, network-mode: none, volumes: []}\n links:\n - endpoints: [\"r1:eth1\", \"r3:eth1\"]\n";
+    let error = parse(text).unwrap_err().to_string();
+    let lines: Vec<&str> = error.lines().map(|line| line.split(": ").next().unwrap()).collect();
+    let file = "/lab/topo.clab.yml";
+    assert_eq!(lines, [4, 4, 6, 7, 9].map(|line| format!("{file}:{line}")), "{error}");
+    assert!(error.contains("topo.clab.yml:6: node r1: \"ports\" needs Docker; "), "{error}");
+}
+
+#[test]
+fn circles_of_networks_are_found() {
+    let text = "name: x\ntopology:\n defaults: {kind: linux, image: alpine}\n nodes:\n  a: {network-mode: \"container:b\"}\n  b: {network-mode: \"container:a\"}\n links: [{endpoints: [\"a:eth1\", \"b:eth1\"]}]\n";
+    let error = parse(text).unwrap_err();
+    assert!(
+        error
+            .problems
+            .iter()
+            .all(|problem| problem.text.contains("circle") || problem.text.contains("twice"))
+    );
+    assert!(error.problems.iter().any(|problem| problem.line == 5), "{error}");
+}
+
+#[test]
+fn the_example_is_a_good_file() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/two-tor");
+    let topology = Topology::read(&folder).unwrap();
+    assert_eq!((topology.nodes.len(), topology.links.len()), (8, 8));
+    assert_eq!(topology.nodes["tor1"].command, ["towpath", "agent", "-f", "/etc/towpath"]);
+    assert!(topology.warnings.is_empty(), "{:?}", topology.warnings);
+}

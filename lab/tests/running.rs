@@ -1,0 +1,344 @@
+//! Labs in the kernel: up, down however it comes about, and what a test can do to them.
+//!
+//! Need root, as labs of the daemon do.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use lab::{Exit, Lab, LabError, until};
+use rustix::process::Signal;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A folder with a topology of this name; the runner of this crate serves as `towpath`.
+struct File {
+    folder: tempfile::TempDir,
+    name: String,
+}
+
+impl File {
+    fn new(test: &str, topology: &str) -> Self {
+        // Names that no other run of this test uses: several may share the machine.
+        let name = format!("{test}-{}", std::process::id());
+        let folder = tempfile::tempdir().unwrap();
+        let defaults = "{kind: linux, image: alpine, network-mode: none}";
+        let text = format!("name: {name}\ntopology:\n defaults: {defaults}\n{topology}");
+        fs::write(folder.path().join("topo.clab.yml"), text).unwrap();
+        Self { folder, name }
+    }
+
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn up(&self) -> Lab {
+        runner();
+        Lab::up(self.path()).unwrap()
+    }
+
+    fn state(&self) -> PathBuf {
+        Path::new("/run/towpath-labs").join(&self.name)
+    }
+
+    fn holder(&self) -> i32 {
+        let text = fs::read_to_string(self.state().join("holder.json")).unwrap();
+        let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+        json["pid"].as_i64().unwrap().try_into().unwrap()
+    }
+
+    /// Processes of this lab, mounts that name it and its files; all gone when empty.
+    fn leftovers(&self) -> Vec<String> {
+        let mut left = Vec::new();
+        for entry in fs::read_dir("/proc").unwrap().flatten() {
+            let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            let command = String::from_utf8_lossy(&command).replace('\0', " ");
+            if command.contains(&self.state().display().to_string()) || command.contains(&self.marker()) {
+                left.push(format!("process {command}"));
+            }
+        }
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        left.extend(mounts.lines().filter(|line| line.contains(&self.name)).map(str::to_owned));
+        if self.state().exists() {
+            left.push(self.state().display().to_string());
+        }
+        left
+    }
+
+    /// A number for `sleep` that says whose it is.
+    fn marker(&self) -> String {
+        format!(
+            "3600.{}",
+            self.name.bytes().fold(0_u64, |sum, byte| sum * 31 % 1_000_000_007 + u64::from(byte))
+        )
+    }
+}
+
+/// Lets the library find the runner, which is what `towpath` is to a user's test.
+fn runner() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        #[expect(unsafe_code, reason = "tests only; set once, before any lab and so before any reader")]
+        // SAFETY: guarded by Once; the threads of this process that read the environment do so
+        // after having passed here.
+        unsafe {
+            std::env::set_var("TOWPATH_BIN", env!("CARGO_BIN_EXE_towpath-lab"));
+        }
+    });
+}
+
+const THREE: &str = " nodes:
+  a: {exec: [ip addr add 10.1.0.1/31 dev eth1, ip route add 10.2.0.0/31 via 10.1.0.0], env: {COLOUR: blue}}
+  r: {exec: [ip addr add 10.1.0.0/31 dev eth1, ip addr add 10.2.0.0/31 dev eth2]}
+  b: {exec: [ip addr add 10.2.0.1/31 dev eth1, ip route add 10.1.0.0/31 via 10.2.0.0]}
+ links:
+ - endpoints: [\"a:eth1\", \"r:eth1\"]
+ - endpoints: [\"r:eth2\", \"b:eth1\"]
+";
+
+fn pings(lab: &Lab, from: &str, to: &str) -> bool {
+    lab.node(from).exec(&["ping", "-c1", "-W1", "-n", to]).unwrap().success()
+}
+
+fn text(lab: &Lab, node: &str, argv: &[&str]) -> String {
+    let output = lab.node(node).exec(argv).unwrap();
+    assert!(output.success(), "{argv:?}: {output:?}");
+    output.stdout.trim().to_owned()
+}
+
+#[test]
+fn a_lab_comes_up_as_written_and_goes_without_a_trace() {
+    let file = File::new("three", THREE);
+    let lab = file.up();
+    assert_eq!(lab.warnings(), [] as [String; 0]);
+    assert!(pings(&lab, "a", "10.2.0.1"));
+    assert_eq!(text(&lab, "a", &["hostname"]), "a");
+    assert_eq!(text(&lab, "a", &["printenv", "COLOUR"]), "blue");
+    assert_eq!(text(&lab, "a", &["cat", "/sys/class/net/eth1/mtu"]), "9500");
+    assert!(text(&lab, "a", &["cat", "/sys/class/net/eth1/address"]).starts_with("aa:c1:ab:"));
+    let index = |node: &str| text(&lab, node, &["cat", "/sys/class/net/eth1/ifindex"]);
+    assert_ne!(index("a"), text(&lab, "a", &["cat", "/sys/class/net/eth1/iflink"]));
+    let seed = |node: &str| lab.node(node).read_file("/proc/sys/net/ipv4/fib_multipath_hash_seed").ok();
+    assert!(seed("a").is_none() || seed("a") != seed("b"));
+    lab.down().unwrap();
+    assert_eq!(file.leftovers(), [] as [String; 0]);
+}
+
+#[test]
+fn what_a_node_writes_stays_private_unless_bound() {
+    let shared = tempfile::tempdir().unwrap();
+    let bind = shared.path().display();
+    let file = File::new(
+        "private",
+        &format!(" nodes:\n  a: {{binds: [\"{bind}:/var/run/shared\", \"{bind}:/deep/below:ro\"]}}\n  b: \n"),
+    );
+    let lab = file.up();
+    let a = lab.node("a");
+    a.write_file("/etc/private", "mine").unwrap();
+    a.write_file("/tmp/private", "mine").unwrap();
+    assert_eq!(a.read_file("/etc/private").unwrap(), "mine");
+    assert!(lab.node("b").read_file("/etc/private").is_err());
+    assert!(!Path::new("/etc/private").exists());
+    a.write_file("/run/shared/out", "ours").unwrap();
+    assert_eq!(fs::read_to_string(shared.path().join("out")).unwrap(), "ours");
+    assert_eq!(a.read_file("/deep/below/out").unwrap(), "ours");
+    assert!(a.write_file("/deep/below/no", "x").is_err());
+    assert!(a.read_file("/etc/hosts").unwrap().contains("localhost a"));
+}
+
+#[test]
+fn a_killed_holder_takes_everything_with_it() {
+    let file = File::new("killed", &format!(" nodes: {{a: {{cmd: sleep 3600}}, b: {{cmd: sleep MARK}}}}\n"));
+    let path = file.path().join("topo.clab.yml");
+    let topology = fs::read_to_string(&path).unwrap().replace("MARK", &file.marker());
+    fs::write(&path, topology).unwrap();
+    runner();
+    let run = |args: &[&str]| Command::new(env!("CARGO_BIN_EXE_towpath-lab")).args(args).output().unwrap();
+    assert!(run(&["up", path.to_str().unwrap()]).status.success());
+    let lab = Lab::running(&file.name).unwrap();
+    let main = lab.node("b").pid().unwrap();
+    assert!(fs::read_to_string(format!("/proc/{main}/cmdline")).unwrap().contains(&file.marker()));
+    kill(file.holder());
+    until(PATIENCE, || !Path::new(&format!("/proc/{main}")).exists()).unwrap();
+    assert!(matches!(Lab::running(&file.name), Err(LabError::Unknown { .. })));
+    assert!(run(&["down", &file.name]).status.success());
+    assert_eq!(file.leftovers(), [] as [String; 0]);
+}
+
+#[test]
+fn a_killed_caller_takes_the_lab_with_it_before_it_is_up() {
+    let file = File::new("orphan", " nodes: {a: {exec: [sleep 3600]}}\n");
+    let mut up = Command::new(env!("CARGO_BIN_EXE_towpath-lab")).arg("up").arg(file.path()).spawn().unwrap();
+    let log = file.state().join("a.log");
+    until(PATIENCE, || fs::read_to_string(&log).is_ok_and(|text| text.contains("sleep 3600"))).unwrap();
+    up.kill().unwrap();
+    up.wait().unwrap();
+    until(PATIENCE, || file.leftovers().is_empty()).unwrap();
+}
+
+#[test]
+fn half_a_lab_can_be_killed_and_the_rest_goes_down_cleanly() {
+    let file = File::new("half", THREE);
+    let lab = file.up();
+    kill(lab.node("r").init_pid().unwrap().try_into().unwrap());
+    until(PATIENCE, || lab.node("r").status().is_err()).unwrap();
+    assert_eq!(text(&lab, "a", &["hostname"]), "a");
+    lab.down().unwrap();
+    assert_eq!(file.leftovers(), [] as [String; 0]);
+}
+
+#[test]
+fn two_labs_do_not_know_each_other_and_one_name_runs_once() {
+    let (one, two) = (File::new("one", THREE), File::new("two", THREE));
+    let (first, second) = (one.up(), two.up());
+    assert!(matches!(Lab::up(one.path()), Err(LabError::Running { .. })));
+    first.node("r").stop_forwarding().unwrap();
+    assert!(!pings(&first, "a", "10.2.0.1"));
+    assert!(pings(&second, "a", "10.2.0.1"));
+    drop(first);
+    assert_eq!(one.leftovers(), [] as [String; 0]);
+    assert!(pings(&second, "a", "10.2.0.1"));
+}
+
+#[test]
+fn stopped_forwarding_blocks_forwarded_packets_only() {
+    let file = File::new("forward", THREE);
+    let lab = file.up();
+    let router = lab.node("r");
+    assert!(pings(&lab, "a", "10.2.0.1"));
+    for _ in 0..2 {
+        router.stop_forwarding().unwrap();
+        assert!(!pings(&lab, "a", "10.2.0.1"));
+        assert!(pings(&lab, "a", "10.1.0.0") && pings(&lab, "r", "10.2.0.1"));
+    }
+    for _ in 0..2 {
+        router.restore_forwarding().unwrap();
+        assert!(pings(&lab, "a", "10.2.0.1"));
+    }
+}
+
+#[test]
+fn a_pulled_cable_is_carrier_loss_at_the_other_end() {
+    let file = File::new("cable", THREE);
+    let lab = file.up();
+    let carrier = || text(&lab, "a", &["cat", "/sys/class/net/eth1/carrier"]);
+    assert_eq!(carrier(), "1");
+    lab.link_down("r:eth1").unwrap();
+    until(Duration::from_secs(1), || carrier() == "0").unwrap();
+    lab.link_up("r:eth1").unwrap();
+    until(Duration::from_secs(1), || carrier() == "1").unwrap();
+    assert!(matches!(lab.link_down("r:eth9"), Err(LabError::UnknownEnd { .. })));
+}
+
+#[test]
+fn a_main_process_is_restarted_unless_it_was_killed_on_purpose() {
+    let file = File::new("restart", " nodes: {a: {cmd: \"sh -c 'sleep 3600 & exec sleep 3601'\"}}\n");
+    let lab = file.up();
+    let node = lab.node("a");
+    until(PATIENCE, || node.status().unwrap().pid.is_some()).unwrap();
+    let sleeps = || node.exec(&["pgrep", "-c", "sleep"]).unwrap().stdout.trim().to_owned();
+    until(PATIENCE, || sleeps() == "2").unwrap();
+
+    // From outside, as a crash would: it comes back.
+    kill(node.pid().unwrap().try_into().unwrap());
+    until(PATIENCE, || node.status().unwrap().starts == 2).unwrap();
+
+    node.kill(Signal::KILL).unwrap();
+    until(PATIENCE, || sleeps() == "0").unwrap();
+    let status = node.status().unwrap();
+    assert!(status.suspended && status.last_exit == Some(Exit::Signal(9)), "{status:?}");
+    node.start().unwrap();
+    until(PATIENCE, || node.status().unwrap().starts == 3).unwrap();
+
+    node.stop().unwrap();
+    assert_eq!(node.status().unwrap().pid, None);
+    node.start().unwrap();
+    until(PATIENCE, || node.status().unwrap().starts == 4).unwrap();
+
+    node.kill(Signal::STOP).unwrap();
+    let state = || fs::read_to_string(format!("/proc/{}/stat", node.pid().unwrap())).unwrap();
+    until(PATIENCE, || state().contains(") T ")).unwrap();
+    node.kill(Signal::CONT).unwrap();
+    until(PATIENCE, || state().contains(") S ")).unwrap();
+}
+
+#[test]
+fn programs_in_a_node_are_bounded_in_time_and_die_with_their_caller() {
+    let file = File::new("programs", " nodes: {a: }\n");
+    let lab = file.up();
+    let node = lab.node("a");
+    let output = node.exec(&["sh", "-c", "echo out; echo err >&2; exit 3"]).unwrap();
+    assert_eq!(
+        (output.exit, output.stdout.as_str(), output.stderr.as_str()),
+        (Exit::Code(3), "out\n", "err\n")
+    );
+    assert_eq!(node.exec(&["no-such-program"]).unwrap().exit, Exit::Code(126));
+    let late = node.exec_within(Duration::from_millis(100), &["sh", "-c", "sleep 3600 & sleep 3600"]);
+    assert!(matches!(late, Err(LabError::Io { .. })));
+    until(PATIENCE, || !node.exec(&["pgrep", "sleep"]).unwrap().success()).unwrap();
+    let large = node.exec(&["head", "-c", "1000000", "/dev/zero"]).unwrap();
+    assert_eq!(large.stdout.len(), 1_000_000);
+}
+
+#[test]
+fn a_dying_router_stops_forwarding_with_its_daemon() {
+    let file = File::new("die", &THREE.replace("r: {", "r: {cmd: sleep 3600, "));
+    let lab = file.up();
+    let router = lab.node("r");
+    until(PATIENCE, || router.status().unwrap().pid.is_some()).unwrap();
+    assert!(pings(&lab, "a", "10.2.0.1"));
+    lab.kill_and_isolate("r").unwrap();
+    assert!(!pings(&lab, "a", "10.2.0.1"));
+    until(PATIENCE, || router.status().unwrap().pid.is_none()).unwrap();
+}
+
+#[test]
+fn sockets_can_be_opened_in_a_nodes_network() {
+    let file = File::new("netns", THREE);
+    let lab = file.up();
+    let bind = |node: &str| {
+        lab.node(node)
+            .in_netns(|| std::net::UdpSocket::bind("10.1.0.1:0").map(|socket| socket.local_addr()))
+            .unwrap()
+    };
+    assert!(bind("a").is_ok());
+    assert!(bind("b").is_err());
+}
+
+#[test]
+fn nodes_can_share_a_network() {
+    let file = File::new(
+        "share",
+        " nodes:
+  main: {hostname: chief}
+  side: {network-mode: \"container:main\", exec: [ip addr add 10.4.0.1/30 dev eth2]}
+  bare: {exec: [ip addr add 10.4.0.2/30 dev eth0]}
+ links:
+ - endpoints: [\"side:eth2\", \"bare:eth0\"]
+ - endpoints: [\"main:a-name-longer-than-the-kernel-takes\", \"bare:Ethernet1/2\"]
+",
+    );
+    let lab = file.up();
+    assert_eq!(text(&lab, "side", &["hostname"]), "chief");
+    assert_eq!(
+        text(&lab, "main", &["ip", "-br", "-4", "addr", "show", "eth2"]),
+        text(&lab, "side", &["ip", "-br", "-4", "addr", "show", "eth2"])
+    );
+    assert!(pings(&lab, "main", "10.4.0.2"));
+    assert!(text(&lab, "bare", &["ip", "link", "show", "Ethernet1-2"]).contains("clab-"));
+    lab.link_down("main:a-name-longer-than-the-kernel-takes").unwrap();
+}
+
+#[test]
+fn a_failed_start_leaves_nothing() {
+    let file = File::new("broken", " nodes: {a: {sysctls: {net.ipv4.no_such_setting: 1}}}\n");
+    runner();
+    let error = Lab::up(file.path()).unwrap_err().to_string();
+    assert!(error.contains("node a") && error.contains("no_such_setting"), "{error}");
+    assert_eq!(file.leftovers(), [] as [String; 0]);
+}
+
+fn kill(pid: i32) {
+    rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+}
