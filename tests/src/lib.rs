@@ -4,7 +4,9 @@
 //! snapshots read the kernel, the BGP feeder has an encoder of its own. Needs Linux and root (or a
 //! user namespace in which the caller is root).
 
+pub mod agent;
 pub mod feeder;
+pub mod interop;
 pub mod kernel;
 pub mod meter;
 pub mod netns;
