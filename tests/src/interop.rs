@@ -284,12 +284,17 @@ impl Bed {
         self.agent.apply("hub.yaml", &self.config.yaml())
     }
 
-    /// Waits until the hub's kernel has a route to `prefix` over exactly these gateways (none: no route).
+    /// Waits until the hub's kernel has a route to `prefix` over exactly these routers (none: no route).
     ///
     /// # Errors
     /// When it has not; with what it has, and the log.
-    pub fn until_kernel(&self, prefix: &str, gateways: &[&str]) -> anyhow::Result<()> {
-        until_kernel(&self.hub, prefix, gateways).with_context(|| self.agent.log())
+    pub fn until_kernel(&self, prefix: &str, routers: &[usize]) -> anyhow::Result<()> {
+        until(LIMIT, &format!("the kernel's route to {prefix} over routers {routers:?}"), || {
+            let found = kernel_routers(&self.hub, prefix)?;
+            ensure!(found == routers, "it goes over {found:?}");
+            Ok(Some(()))
+        })
+        .with_context(|| self.agent.log())
     }
 
     /// Waits until the pings between all addresses of the hub and router `n` in one family are answered.
@@ -317,32 +322,18 @@ impl Bed {
     }
 }
 
-/// Waits until a kernel has a BGP route of ours to `prefix` over exactly these gateways (none: no route).
-///
-/// # Errors
-/// When it has not; with what it has.
-pub fn until_kernel(netns: &Netns, prefix: &str, gateways: &[&str]) -> anyhow::Result<()> {
-    let mut expected: Vec<String> = gateways.iter().map(|&gateway| gateway.to_owned()).collect();
-    expected.sort();
-    until(LIMIT, &format!("the kernel's route to {prefix} over {gateways:?}"), || {
-        let mut found = kernel_gateways(netns, prefix)?;
-        found.sort();
-        ensure!(found == expected, "it goes over {found:?}");
-        Ok(Some(()))
-    })
-}
-
-/// The gateways of our route to `prefix`, read from the route and its nexthop objects.
+/// Which routers our route to `prefix` goes to, by the links of its nexthop objects. (Whether the gateway is
+/// a global address or, RFC 2545, a link-local one is the router's choice.)
 ///
 /// # Errors
 /// When `ip` prints what is not understood.
-pub fn kernel_gateways(netns: &Netns, prefix: &str) -> anyhow::Result<Vec<String>> {
+fn kernel_routers(hub: &Netns, prefix: &str) -> anyhow::Result<Vec<usize>> {
     let json = |question: String| -> anyhow::Result<Vec<Value>> {
-        let text = netns.ip(&question)?;
+        let text = hub.ip(&question)?;
         Ok(serde_json::from_str(if text.trim().is_empty() { "[]" } else { &text })?)
     };
     let family = if prefix.contains(':') { "-6" } else { "-4" };
-    let mut gateways = Vec::new();
+    let mut routers = Vec::new();
     for route in json(format!("-j {family} route show {prefix} proto 199"))? {
         let id = route.get("nhid").with_context(|| format!("a route without a nexthop object: {route}"))?;
         for object in json(format!("-j nexthop show id {id}"))? {
@@ -353,13 +344,16 @@ pub fn kernel_gateways(netns: &Netns, prefix: &str) -> anyhow::Result<Vec<String
             );
             for id in ids {
                 for hop in json(format!("-j nexthop show id {id}"))? {
-                    let gateway = hop.get("gateway").and_then(Value::as_str);
-                    gateways.push(gateway.with_context(|| format!("no gateway in {hop}"))?.to_owned());
+                    ensure!(hop.get("gateway").is_some(), "no gateway in {hop}");
+                    let number =
+                        hop.get("dev").and_then(Value::as_str).and_then(|dev| dev.strip_prefix("eth"));
+                    routers.push(number.with_context(|| format!("no link to a router: {hop}"))?.parse()?);
                 }
             }
         }
     }
-    Ok(gateways)
+    routers.sort_unstable();
+    Ok(routers)
 }
 
 /// Pings until the first answer.

@@ -12,7 +12,7 @@ use crate::wait::until;
 
 const FEEDER_AS: u32 = 65_099;
 /// EXTENDED COMMUNITIES: route target 65099:7, and one of an unknown transitive type.
-const EXTENDED: [u8; 19] = [0xc0, 16, 16, 0x00, 0x02, 0xfe, 0x4b, 0, 0, 0, 7, 0x43, 0x77, 1, 2, 3, 4, 5, 6];
+const EXTENDED: [u8; 19] = [0xc0, 16, 16, 0x00, 0x02, 0xfe, 0x4b, 0, 0, 0, 7, 0x0f, 0x77, 1, 2, 3, 4, 5, 6];
 /// An attribute that nobody knows, optional and transitive.
 const UNKNOWN: [u8; 7] = [0xc0, 199, 4, 0xde, 0xad, 0xbe, 0xef];
 
@@ -46,7 +46,7 @@ pub fn communities_of_every_kind_pass_through(program: Program) -> anyhow::Resul
     let route = bed.until_best("10.77.0.0/16", "65001 65099")?;
     ensure!(route.communities == ["65099:100", "65099:200"], "{route:?}");
     ensure!(route.large_communities == ["4200000099:1:2"], "{route:?}");
-    ensure!(route.ext_communities == ["0002fe4b00000007", "4377010203040506"], "{route:?}");
+    ensure!(route.ext_communities == ["0002fe4b00000007", "0f77010203040506"], "{route:?}");
     // RFC 4271 section 5: whoever passes on what it does not know sets Partial.
     ensure!(route.unknown_attributes == ["199 0xe0 deadbeef"], "{route:?}");
 
@@ -55,7 +55,7 @@ pub fn communities_of_every_kind_pass_through(program: Program) -> anyhow::Resul
     let to_second = advertised.iter().find(|route| route.peer.as_deref() == Some("router2-v4"));
     ensure!(
         to_second.is_some_and(|route| route.unknown_attributes == ["199 0xe0 deadbeef"]
-            && route.ext_communities == ["0002fe4b00000007", "4377010203040506"]),
+            && route.ext_communities == ["0002fe4b00000007", "0f77010203040506"]),
         "{advertised:?}"
     );
     let expected: &[&str] = match bed.others[1].program {
@@ -65,7 +65,7 @@ pub fn communities_of_every_kind_pass_through(program: Program) -> anyhow::Resul
             "(65099,100) (65099,200)",
             "(4200000099, 1, 2)",
             "(rt, 65099, 7)",
-            "(generic, 0x43770102, 0x3040506)",
+            "(generic, 0xf770102, 0x3040506)",
             "de ad be ef",
         ],
     };

@@ -3,7 +3,7 @@
 use anyhow::{bail, ensure};
 use bgp_speaker::query::RibView;
 
-use super::{Bed, Plan, Program, peer_name, until_path};
+use super::{Bed, Plan, Program, peer_name, spoke_networks, until_path};
 use crate::agent::LIMIT;
 use crate::kernel::{Kind, Recorder};
 use crate::wait::until;
@@ -23,9 +23,9 @@ fn bed(program: Program) -> anyhow::Result<Bed> {
 }
 
 fn until_routes(bed: &Bed, there: bool) -> anyhow::Result<()> {
-    for (prefix, gateway) in [("10.101.0.0/16", "10.0.1.1"), ("fd00:101::/32", "fd00:0:0:1::1")] {
-        let gateways = [gateway];
-        bed.until_kernel(prefix, if there { &gateways } else { &[] })?;
+    let routers: &[usize] = if there { &[1] } else { &[] };
+    for prefix in spoke_networks(1) {
+        bed.until_kernel(&prefix, routers)?;
     }
     Ok(())
 }
@@ -103,7 +103,7 @@ pub fn routes_of_a_restarting_router_stay(program: Program) -> anyhow::Result<()
     let name = peer_name(1, false);
     let (kept, dropped) = ("10.101.0.0/16", "10.150.0.0/16");
     for prefix in [kept, dropped] {
-        bed.until_kernel(prefix, &["10.0.1.1"])?;
+        bed.until_kernel(prefix, &[1])?;
     }
     until_path(&bed.others[0], "10.200.0.0/16", Some("65000"))?;
 
@@ -111,7 +111,7 @@ pub fn routes_of_a_restarting_router_stay(program: Program) -> anyhow::Result<()
     bed.others[0].signal("KILL")?;
     bed.agent.until_peer(&name, "to be lost", |peer| peer.state != "Established")?;
     until(LIMIT, "stale routes", || {
-        let routes = bed.agent.routes(RibView::Received, None)?;
+        let routes = bed.agent.routes(RibView::Accepted, None)?;
         ensure!(
             routes.len() == 2 && routes.iter().all(|route| route.stale && (route.best || route.multipath)),
             "{routes:?}"
@@ -119,7 +119,7 @@ pub fn routes_of_a_restarting_router_stay(program: Program) -> anyhow::Result<()
         Ok(Some(()))
     })?;
     for prefix in [kept, dropped] {
-        bed.until_kernel(prefix, &["10.0.1.1"])?;
+        bed.until_kernel(prefix, &[1])?;
     }
 
     bed.others[0].router.networks.retain(|network| network.to_string() != dropped);
@@ -127,14 +127,14 @@ pub fn routes_of_a_restarting_router_stay(program: Program) -> anyhow::Result<()
     bed.others[0].start_again()?;
     bed.agent.until_established(&name)?;
     until(LIMIT, "only fresh routes", || {
-        let routes = bed.agent.routes(RibView::Received, None)?;
+        let routes = bed.agent.routes(RibView::Accepted, None)?;
         match routes.as_slice() {
             [route] if route.prefix.to_string() == kept && !route.stale => Ok(Some(())),
             _ => bail!("{routes:?}"),
         }
     })?;
     bed.until_kernel(dropped, &[])?;
-    bed.until_kernel(kept, &["10.0.1.1"])?;
+    bed.until_kernel(kept, &[1])?;
     until_path(&bed.others[0], "10.200.0.0/16", Some("65000"))?;
     let touched = recorder.stop()?.into_iter().filter(|notice| {
         matches!(notice.kind, Kind::NewRoute | Kind::DelRoute)

@@ -85,7 +85,7 @@ impl Other {
             Program::Bird => "",
         };
         // The daemon must not be process 1, whose death would take the sandbox along.
-        let script = format!("{before}{} && exec sleep infinity", program.start());
+        let script = format!("{before}{}; exec sleep infinity", program.start());
         let sandbox = Sandbox::start(&netns, &files, &[], &["sh", "-c", &script])?;
         let other = Self { program, router, netns, sandbox };
         other.until_answers()?;

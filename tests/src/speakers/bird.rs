@@ -56,7 +56,11 @@ fn write_neighbor(
         None => writeln!(text, "  direct;")?,
     }
     if let Some((keepalive, hold)) = neighbor.timers {
-        writeln!(text, "  hold time {hold};\n  keepalive time {keepalive};")?;
+        writeln!(text, "  hold time {hold};")?;
+        // Without a hold time there are none, and 0 is refused.
+        if keepalive > 0 {
+            writeln!(text, "  keepalive time {keepalive};")?;
+        }
     }
     if let Some(password) = &neighbor.password {
         writeln!(text, "  password \"{password}\";")?;
