@@ -23,6 +23,10 @@ pub(super) fn conf(router: &Router) -> String {
 }
 
 fn write_router(text: &mut String, router: &Router) -> std::fmt::Result {
+    // Not a command of the router: below it, it would end the section.
+    if !router.kernel {
+        writeln!(text, "bgp no-rib")?;
+    }
     writeln!(text, "router bgp {}", router.local_as)?;
     writeln!(text, " bgp router-id {}", router.router_id)?;
     writeln!(text, " no bgp ebgp-requires-policy\n no bgp network import-check")?;
@@ -31,9 +35,6 @@ fn write_router(text: &mut String, router: &Router) -> std::fmt::Result {
         writeln!(text, " bgp graceful-restart\n bgp graceful-restart preserve-fw-state")?;
     } else {
         writeln!(text, " bgp graceful-restart-disable")?;
-    }
-    if !router.kernel {
-        writeln!(text, " bgp no-rib")?;
     }
     for neighbor in &router.neighbors {
         write_neighbor(text, neighbor)?;
