@@ -271,7 +271,10 @@ pub fn their_limit_of_prefixes_is_shown_in_words(program: Program) -> anyhow::Re
     plan.spoke(program)?;
     plan.session(1, false)?.1.max_prefixes = Some(2);
     let mut bed = plan.up()?;
-    bed.edit(|config| config.networks.extend(["10.160.0.0/16", "10.161.0.0/16"].map(str::to_owned)))?;
+    // FRR looks at what it has before it takes an UPDATE, and so acts one later.
+    for more in [["10.160.0.0/16", "10.161.0.0/16"], ["10.162.0.0/16", "10.163.0.0/16"]] {
+        bed.edit(|config| config.networks.extend(more.map(str::to_owned)))?;
+    }
     let name = peer_name(1, false);
     let peer = bed.agent.until_peer(&name, "their limit", |peer| {
         peer.reason.as_ref().is_some_and(|reason| reason.contains("Cease, too many prefixes"))
