@@ -59,7 +59,12 @@ fn connect_failed(text: &str, config: &Peer) -> String {
             "{peer} refused the connection: no BGP speaker listens there, or it does not know this address"
         )
     } else if says(&["unreachable", "no route"]) {
-        format!("no route to {peer}, or nobody answers for its address on the link ({text})")
+        // A router on the way that drops a packet for its TTL looks the same to connect(2).
+        let hops = match config.ttl {
+            Ttl::Multihop(ttl) if ttl < 255 => format!(", or it is further away than TTL {ttl}"),
+            _ => String::new(),
+        };
+        format!("no route to {peer}, or nobody answers for its address on the link{hops} ({text})")
     } else if says(&["timed out", "timeout", "elapsed"]) {
         let password = if config.md5.is_some() { "a wrong password, " } else { "" };
         let hops = match config.ttl {
