@@ -75,7 +75,7 @@ pub(crate) fn prepare(
     let (commands, receiver) = mpsc::channel(64);
     let session = Session::new(peer.clone(), local, seed(&peer));
     let counters = Arc::new(SharedCounters::default());
-    let (publish, view) = watch::channel(PeerView::of(&session, &peer, 0));
+    let (publish, view) = watch::channel(PeerView::of(&session, &peer));
     let driver = Driver {
         key,
         peer,
@@ -265,7 +265,8 @@ impl Driver {
             debug!(peer = %self.peer.name, from = ?before, to = ?after, "session state");
         }
         if before != after || self.publish.borrow().outdated(&self.session) {
-            self.publish.send_replace(PeerView::of(&self.session, &self.peer, self.downs));
+            let view = self.publish.borrow().next(&self.session, &self.peer, self.downs);
+            self.publish.send_replace(view);
         }
     }
 
