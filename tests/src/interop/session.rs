@@ -144,7 +144,6 @@ pub fn ttl_rules_hold_near_and_far(program: Program) -> anyhow::Result<()> {
     // Without TTL 2 the far router is out of reach.
     bed.edit(|config| config.peers[2].spec.clear())?;
     bed.until_kernel("10.102.0.0/16", &[])?;
-    bed.agent.until_peer(&peer_name(2, false), "a reason", |peer| peer.reason.is_some())?;
     ensure!(bed.agent.peer(&peer_name(2, false))?.state != "Established");
     Ok(())
 }
@@ -276,8 +275,9 @@ pub fn their_limit_of_prefixes_is_shown_in_words(program: Program) -> anyhow::Re
         bed.edit(|config| config.networks.extend(more.map(str::to_owned)))?;
     }
     let name = peer_name(1, false);
-    let peer = bed.agent.until_peer(&name, "their limit", |peer| {
-        peer.reason.as_ref().is_some_and(|reason| reason.contains("Cease, too many prefixes"))
+    let words = "before that the peer ended the session: Cease, too many prefixes";
+    let peer = bed.agent.until_peer(&name, words, |peer| {
+        peer.reason.as_ref().is_some_and(|reason| reason.contains(words))
     })?;
     let error = peer.last_error.as_ref().map(|error| (error.code, error.subcode, error.received));
     ensure!(error == Some((6, 1, true)), "{peer:#?}");
