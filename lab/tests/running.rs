@@ -2,6 +2,8 @@
 //!
 //! Need root, as labs of the daemon do.
 
+#![expect(clippy::unwrap_used, reason = "these are tests, their helpers included")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -20,6 +22,7 @@ struct File {
 
 impl File {
     fn new(test: &str, topology: &str) -> Self {
+        lab::use_program(env!("CARGO_BIN_EXE_towpath-lab"));
         // Names that no other run of this test uses: several may share the machine.
         let name = format!("{test}-{}", std::process::id());
         let folder = tempfile::tempdir().unwrap();
@@ -34,7 +37,6 @@ impl File {
     }
 
     fn up(&self) -> Lab {
-        runner();
         Lab::up(self.path()).unwrap()
     }
 
@@ -73,19 +75,6 @@ impl File {
             self.name.bytes().fold(0_u64, |sum, byte| sum * 31 % 1_000_000_007 + u64::from(byte))
         )
     }
-}
-
-/// Lets the library find the runner, which is what `towpath` is to a user's test.
-fn runner() {
-    static ONCE: std::sync::Once = std::sync::Once::new();
-    ONCE.call_once(|| {
-        #[expect(unsafe_code, reason = "tests only; set once, before any lab and so before any reader")]
-        // SAFETY: guarded by Once; the threads of this process that read the environment do so
-        // after having passed here.
-        unsafe {
-            std::env::set_var("TOWPATH_BIN", env!("CARGO_BIN_EXE_towpath-lab"));
-        }
-    });
 }
 
 const THREE: &str = " nodes:
@@ -149,11 +138,10 @@ fn what_a_node_writes_stays_private_unless_bound() {
 
 #[test]
 fn a_killed_holder_takes_everything_with_it() {
-    let file = File::new("killed", &format!(" nodes: {{a: {{cmd: sleep 3600}}, b: {{cmd: sleep MARK}}}}\n"));
+    let file = File::new("killed", " nodes: {a: {cmd: sleep 3600}, b: {cmd: sleep MARK}}\n");
     let path = file.path().join("topo.clab.yml");
     let topology = fs::read_to_string(&path).unwrap().replace("MARK", &file.marker());
     fs::write(&path, topology).unwrap();
-    runner();
     let run = |args: &[&str]| Command::new(env!("CARGO_BIN_EXE_towpath-lab")).args(args).output().unwrap();
     assert!(run(&["up", path.to_str().unwrap()]).status.success());
     let lab = Lab::running(&file.name).unwrap();
@@ -333,7 +321,6 @@ fn nodes_can_share_a_network() {
 #[test]
 fn a_failed_start_leaves_nothing() {
     let file = File::new("broken", " nodes: {a: {sysctls: {net.ipv4.no_such_setting: 1}}}\n");
-    runner();
     let error = Lab::up(file.path()).unwrap_err().to_string();
     assert!(error.contains("node a") && error.contains("no_such_setting"), "{error}");
     assert_eq!(file.leftovers(), [] as [String; 0]);
