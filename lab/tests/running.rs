@@ -150,6 +150,10 @@ fn a_killed_holder_takes_everything_with_it() {
     kill(file.holder());
     until(PATIENCE, || !Path::new(&format!("/proc/{main}")).exists()).unwrap();
     assert!(matches!(Lab::running(&file.name), Err(LabError::Unknown { .. })));
+    // What it left behind is in nobody's way, neither of a new start nor of `down`.
+    file.up().down().unwrap();
+    assert!(run(&["up", path.to_str().unwrap()]).status.success());
+    kill(file.holder());
     assert!(run(&["down", &file.name]).status.success());
     assert_eq!(file.leftovers(), [] as [String; 0]);
 }
@@ -324,6 +328,38 @@ fn a_failed_start_leaves_nothing() {
     let error = Lab::up(file.path()).unwrap_err().to_string();
     assert!(error.contains("node a") && error.contains("no_such_setting"), "{error}");
     assert_eq!(file.leftovers(), [] as [String; 0]);
+}
+
+#[test]
+fn a_lab_needs_no_root() {
+    const NOBODY: u32 = 65534;
+    let file = File::new("rootless", THREE);
+    // The build folder may be closed to other users.
+    let runner = file.path().join("towpath-lab");
+    fs::copy(env!("CARGO_BIN_EXE_towpath-lab"), &runner).unwrap();
+    fs::set_permissions(file.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let run_dir = file.path().join("run");
+    fs::create_dir(&run_dir).unwrap();
+    std::os::unix::fs::chown(&run_dir, Some(NOBODY), Some(NOBODY)).unwrap();
+    let run = |args: &[&str]| {
+        use std::os::unix::process::CommandExt;
+        let mut command = Command::new(&runner);
+        command
+            .args(args)
+            .env("XDG_RUNTIME_DIR", &run_dir)
+            .env_remove("TOWPATH_BIN")
+            .env_remove("TOWPATH_TOOLS");
+        command.uid(NOBODY).gid(NOBODY).current_dir("/").output().unwrap()
+    };
+    let up = run(&["up", file.path().to_str().unwrap()]);
+    assert!(up.status.success(), "{up:?}");
+    let ping = ["exec", "a", "ping", "-c1", "-W1", "10.2.0.1"];
+    assert!(run(&ping).status.success());
+    assert!(run(&["node", "isolate", "r"]).status.success());
+    assert!(!run(&ping).status.success());
+    assert_eq!(run(&["exec", "a", "sh", "-c", "exit 7"]).status.code(), Some(7));
+    assert!(run(&["down", &file.name]).status.success());
+    assert_eq!(fs::read_dir(&run_dir).unwrap().count(), 0);
 }
 
 fn kill(pid: i32) {
