@@ -11,4 +11,5 @@ pub mod netns;
 pub mod sandbox;
 pub mod speakers;
 pub mod tools;
+pub mod two_tor;
 pub mod wait;
