@@ -88,7 +88,9 @@ impl Kernel {
                 match (exists, replace) {
                     (true, false) => return Err(libc::EEXIST),
                     (false, true) => return Err(libc::ENOENT),
-                    _ if members.iter().any(|member| !self.hops.contains_key(member)) => return Err(libc::EINVAL),
+                    _ if members.iter().any(|member| !self.hops.contains_key(member)) => {
+                        return Err(libc::EINVAL);
+                    }
                     _ => self.groups.insert(*id, members.iter().copied().collect()),
                 };
             }
@@ -108,7 +110,9 @@ impl Kernel {
                 match (self.routes.get(&key.prefix), replace) {
                     (Some(_), false) => return Err(libc::EEXIST),
                     (None, true) => return Err(libc::ENOENT),
-                    (Some((protocol, _)), true) => assert_eq!(*protocol, OURS, "a foreign route was replaced"),
+                    (Some((protocol, _)), true) => {
+                        assert_eq!(*protocol, OURS, "a foreign route was replaced")
+                    }
                     (None, false) => {}
                 }
                 self.routes.insert(key.prefix, (key.protocol, Some(*group)));
@@ -135,7 +139,8 @@ impl Kernel {
 
     /// What the kernel does, silently, when nexthop objects go.
     fn lose(&mut self, gone: impl Fn(u32, &Hop) -> bool) {
-        let lost: Vec<u32> = self.hops.iter().filter(|(id, hop)| gone(**id, hop)).map(|(id, _)| *id).collect();
+        let lost: Vec<u32> =
+            self.hops.iter().filter(|(id, hop)| gone(**id, hop)).map(|(id, _)| *id).collect();
         for id in lost {
             self.hops.remove(&id);
             self.groups.values_mut().for_each(|members| drop(members.remove(&id)));
@@ -148,7 +153,8 @@ impl Kernel {
     fn objects(&self) -> Vec<NexthopObject> {
         let object = |id: &u32, hop, members| NexthopObject { id: *id, protocol: OURS, hop, members };
         let hops = self.hops.iter().map(|(id, hop)| object(id, Some(*hop), Default::default()));
-        let groups = self.groups.iter().map(|(id, members)| object(id, None, members.iter().copied().collect()));
+        let groups =
+            self.groups.iter().map(|(id, members)| object(id, None, members.iter().copied().collect()));
         hops.chain(groups).collect()
     }
 

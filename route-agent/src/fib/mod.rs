@@ -304,7 +304,7 @@ impl Fib {
                     self.add_users(group, prefix, -1);
                     group = NONE;
                 }
-                if group == want || (want != NONE && self.serves(group, want)) {
+                if (group == NONE && want == NONE) || (want != NONE && self.serves(group, want)) {
                     self.table.settle(id, group);
                 } else {
                     self.table.open(id, prefix, group, want);
