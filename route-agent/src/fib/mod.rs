@@ -333,7 +333,7 @@ impl Fib {
             self.clear_failure(slot);
         } else if let Some((left, who)) = suspect {
             if state == State::InFlight {
-                entry.lost = true;
+                entry.lost = Some(left);
             } else {
                 let group = self.table.set_installed(slot, left);
                 self.add_users(group, old_prefix, -1);

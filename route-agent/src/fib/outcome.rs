@@ -117,11 +117,11 @@ impl Fib {
             self.groups.idle |= group.users() == 0;
         }
         let Some(entry) = self.table.pending_mut(slot) else { return };
-        let lost = std::mem::take(&mut entry.lost);
+        let lost = entry.lost.take();
         let (prefix, installed) = (entry.prefix, entry.installed);
         match refusal {
             // Others took it away after this was written or refused: made anew.
-            _ if lost => self.route_moved(slot, NONE),
+            _ if lost.is_some() => self.route_moved(slot, lost.unwrap_or(NONE)),
             None => self.route_moved(slot, to),
             Some(refusal) => match (installed == NONE, to == NONE, refusal.errno) {
                 // Deleting what is gone, or replacing it: it is gone.
