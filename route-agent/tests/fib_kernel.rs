@@ -1,5 +1,7 @@
 //! The FIB task against a real kernel, each test in a network namespace of its own. Needs root.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::net::IpAddr;
