@@ -380,8 +380,11 @@ fn what_carrier_loss_takes_away_silently_is_put_back_when_the_carrier_returns() 
         ip("link set b0 down");
         node.until("loss", |_, seen| {
             let down = seen.iter().any(|f| matches!(f, Feedback::LinkDown { name, .. } if name == "a0"));
-            let told = seen.iter().filter(|f| matches!(f, Feedback::NexthopChanged(_, false))).count();
-            down && told == 2
+            let lost = |address: &str| {
+                let told = |f: &&Feedback| matches!(f, Feedback::NexthopChanged(n, _) if *n == via(address));
+                matches!(seen.iter().rfind(told), Some(Feedback::NexthopChanged(_, false)))
+            };
+            down && lost("10.0.0.2") && lost("2001:db8:0::2")
         })
         .await;
         assert_eq!(ways(), [(net("10.1.0.0/16"), to(&["10.0.1.2"]))].into());

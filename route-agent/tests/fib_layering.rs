@@ -1,6 +1,5 @@
 //! The FIB core is pure: what tests and properties say about it holds wherever it runs.
 
-
 use std::fs;
 use std::path::Path;
 

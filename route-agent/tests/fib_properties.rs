@@ -145,7 +145,9 @@ impl Kernel {
             self.hops.iter().filter(|(id, hop)| gone(**id, hop)).map(|(id, _)| *id).collect();
         for id in lost {
             self.hops.remove(&id);
-            self.groups.values_mut().for_each(|members| drop(members.remove(&id)));
+            for members in self.groups.values_mut() {
+                members.remove(&id);
+            }
         }
         self.groups.retain(|_, members| !members.is_empty());
         let groups = &self.groups;

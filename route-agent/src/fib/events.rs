@@ -10,6 +10,7 @@ use std::time::Instant;
 use ipnet::IpNet;
 
 use super::groups::{GroupState, Members};
+use super::plan::Target;
 use super::status::Repair;
 use super::table::{NONE, PLAIN, State};
 use super::{Fib, Note};
@@ -182,6 +183,9 @@ impl Fib {
             }) else {
                 continue;
             };
+            if self.is_stray(prefix) {
+                continue; // On its way out: the next try finds the place free.
+            }
             if route.protocol == self.install.protocol && route.kind == RTN_UNICAST {
                 // A leftover of ours: replaced in place.
                 self.clear_failure(slot);
@@ -199,6 +203,15 @@ impl Fib {
         if !self.in_flight.is_empty() {
             self.notes.push(Note::Verify);
         }
+    }
+
+    fn is_stray(&self, prefix: IpNet) -> bool {
+        let flying = self.in_flight.iter().filter_map(|target| match target {
+            Target::Stray(stray) => Some(stray),
+            _ => None,
+        });
+        let retried = self.stray_retry.iter().map(|(_, stray)| stray);
+        self.strays.iter().chain(retried).chain(flying).any(|stray| stray.key == self.key(prefix))
     }
 
     /// Someone else deleted a nexthop object or group.
