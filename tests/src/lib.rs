@@ -4,6 +4,7 @@
 //! snapshots read the kernel, the BGP feeder has an encoder of its own. Needs Linux and root (or a
 //! user namespace in which the caller is root).
 
+pub mod failover;
 pub mod feeder;
 pub mod kernel;
 pub mod meter;

@@ -75,9 +75,8 @@ impl TwoTor {
             .chain(["-o", "json"])
             .collect();
         let output = self.lab.node(node).exec(&argv)?;
-        serde_json::from_str(&output.stdout).with_context(|| {
-            format!("{node}: towpath {}: {}", args.join(" "), output.stderr)
-        })
+        serde_json::from_str(&output.stdout)
+            .with_context(|| format!("{node}: towpath {}: {}", args.join(" "), output.stderr))
     }
 
     /// How many sessions of `node` are Established, of how many.
