@@ -97,7 +97,11 @@ fn start(racks: &TwoTor) -> anyhow::Result<Meter> {
 }
 
 /// Waits for the new state, then lets the flows run on for a moment, so that late losses are seen.
-fn settle(racks: &TwoTor, reaction: Reaction, settled: impl Fn() -> anyhow::Result<()>) -> anyhow::Result<()> {
+fn settle(
+    racks: &TwoTor,
+    reaction: Reaction,
+    settled: impl Fn() -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let quiet = match reaction {
         Reaction::Running => {
             settled()?;

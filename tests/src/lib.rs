@@ -11,6 +11,7 @@ pub mod meter;
 pub mod netns;
 pub mod sandbox;
 pub mod speakers;
+pub mod tables;
 pub mod tools;
 pub mod two_tor;
 pub mod wait;
