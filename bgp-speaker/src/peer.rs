@@ -36,7 +36,7 @@ pub(crate) enum PeerCommand {
     /// A connection the listener accepted from this neighbour.
     Incoming(TcpStream),
     /// More to say; answered with [`PeerEvent::Ready`] when it is written.
-    Outbound(Arc<[OutboundUpdate]>, Option<Arc<PeerExport>>),
+    Outbound(ConnId, Arc<[OutboundUpdate]>, Arc<PeerExport>),
     /// An event for the session: start, stop, refresh.
     Session(Event),
     /// Changed settings that need no new session.
@@ -48,7 +48,7 @@ pub(crate) enum PeerCommand {
 /// What a peer's task tells the router.
 #[derive(Debug)]
 pub(crate) enum PeerEvent {
-    Up(Box<Negotiated>),
+    Up(ConnId, Box<Negotiated>),
     Down(Down),
     Updates(Vec<Update>),
     Refresh(RouteRefresh),
@@ -171,14 +171,12 @@ impl Driver {
         key
     }
 
-    /// The timer fired. While the router holds us back, unread octets prove that the peer is alive.
+    /// The timer fired. Octets that wait unread prove that the peer is alive: after a stall of ours they come first.
     fn deadline(&mut self) {
-        if self.pending.len() >= PENDING_MAX {
-            let ids: Vec<ConnId> = self.connections.iter().map(Connection::id).collect();
-            for id in ids {
-                if self.connection(id).is_some_and(Connection::fill_once) {
-                    self.decode(id);
-                }
+        let ids: Vec<ConnId> = self.connections.iter().map(Connection::id).collect();
+        for id in ids {
+            if self.connection(id).is_some_and(Connection::fill_once) {
+                self.decode(id);
             }
         }
         self.feed(Event::Deadline);
@@ -190,8 +188,12 @@ impl Driver {
                 Ok(endpoints) => self.connected(stream, Direction::Incoming, endpoints),
                 Err(error) => debug!(peer = %self.peer.name, %error, "incoming connection was gone at once"),
             },
-            PeerCommand::Outbound(updates, export) => {
-                if let (Some(connection), Some(export)) = (self.established_connection(), export) {
+            PeerCommand::Outbound(id, updates, export) => {
+                // A batch for a session that has ended since says nothing to the next one.
+                if self.established != Some(id) {
+                    return;
+                }
+                if let Some(connection) = self.connection(id) {
                     let messages = connection.queue_updates(&updates, &export);
                     self.counters.sent_updates(messages);
                     self.awaiting_ready = true;
@@ -309,7 +311,7 @@ impl Driver {
               remote_as = negotiated.remote_asn, hold_time = ?negotiated.hold_time, "session established");
         self.established = Some(id);
         self.awaiting_ready = true; // the first Ready asks for the first batch
-        self.pending.push_back(PeerEvent::Up(negotiated));
+        self.pending.push_back(PeerEvent::Up(id, negotiated));
     }
 
     fn down(&mut self, down: Down) {
