@@ -5,6 +5,7 @@
 //! user namespace in which the caller is root).
 
 pub mod agent;
+pub mod failover;
 pub mod feeder;
 pub mod kernel;
 pub mod meter;
@@ -12,5 +13,7 @@ pub mod netns;
 pub mod rack;
 pub mod sandbox;
 pub mod speakers;
+pub mod tables;
 pub mod tools;
+pub mod two_tor;
 pub mod wait;
