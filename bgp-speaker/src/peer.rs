@@ -19,7 +19,8 @@ use crate::connection::{Connection, Progress};
 use crate::managed::SessionKey;
 use crate::rib::{OutboundUpdate, PeerExport};
 use crate::session::{
-    Action, ConnId, Direction, Down, Endpoints, Event, LocalSpeaker, Negotiated, Session, State, StopReason,
+    Action, Actions, ConnId, Direction, Down, Endpoints, Event, LocalSpeaker, Negotiated, Session, State,
+    StopReason,
 };
 use crate::status::{PeerView, SharedCounters};
 use crate::transport::{self, Dial};
@@ -202,8 +203,7 @@ impl Driver {
             PeerCommand::Session(event) => self.feed(event),
             PeerCommand::Configure(peer) => {
                 self.peer = (*peer).clone();
-                let actions = self.session.update_config(Instant::now(), *peer);
-                self.perform(actions);
+                self.step(|session| session.update_config(Instant::now(), *peer));
             }
             PeerCommand::Local(local) => self.session.set_local(*local),
         }
@@ -259,8 +259,13 @@ impl Driver {
     }
 
     fn feed(&mut self, event: Event) {
+        self.step(|session| session.handle(Instant::now(), event));
+    }
+
+    /// Does what the session asks for, and publishes where that leaves it.
+    fn step(&mut self, step: impl FnOnce(&mut Session) -> Actions) {
         let before = self.session.state();
-        let actions = self.session.handle(Instant::now(), event);
+        let actions = step(&mut self.session);
         self.perform(actions);
         let after = self.session.state();
         if before != after {

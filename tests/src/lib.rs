@@ -4,11 +4,13 @@
 //! snapshots read the kernel, the BGP feeder has an encoder of its own. Needs Linux and root (or a
 //! user namespace in which the caller is root).
 
+pub mod agent;
 pub mod failover;
 pub mod feeder;
 pub mod kernel;
 pub mod meter;
 pub mod netns;
+pub mod rack;
 pub mod sandbox;
 pub mod speakers;
 pub mod tables;
