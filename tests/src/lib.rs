@@ -7,6 +7,7 @@
 pub mod agent;
 pub mod failover;
 pub mod feeder;
+pub mod interop;
 pub mod kernel;
 pub mod meter;
 pub mod netns;

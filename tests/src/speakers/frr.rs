@@ -45,6 +45,9 @@ fn write_router(text: &mut String, router: &Router) -> std::fmt::Result {
         }
         for neighbor in router.neighbors.iter().filter(|n| if v6 { n.v6 } else { n.v4 }) {
             writeln!(text, "  neighbor {} activate", neighbor.address)?;
+            if let Some(limit) = neighbor.max_prefixes {
+                writeln!(text, "  neighbor {} maximum-prefix {limit}", neighbor.address)?;
+            }
         }
         writeln!(text, "  maximum-paths 8\n exit-address-family")?;
     }
@@ -76,6 +79,9 @@ fn write_neighbor(text: &mut String, neighbor: &Neighbor) -> std::fmt::Result {
     }
     if let Some(source) = neighbor.source {
         writeln!(text, " neighbor {address} update-source {source}")?;
+    }
+    if neighbor.two_octet_as {
+        writeln!(text, " neighbor {address} dont-capability-negotiate")?;
     }
     if address.is_ipv6() && neighbor.v4 {
         writeln!(text, " neighbor {address} capability extended-nexthop")?;

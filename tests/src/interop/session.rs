@@ -1,0 +1,267 @@
+//! How sessions come up, stay up and are refused: keys, TTLs, timers, who connects, AS numbers, limits.
+
+use anyhow::ensure;
+
+use super::{Plan, Program, peer_name, until_path};
+use crate::netns::Netns;
+
+/// The same key: up. Another: never up, and `towpath peers` names the password. A key changed in both
+/// files: the session returns, and the other one never notices.
+///
+/// # Errors
+/// When that is not so, as for every scenario.
+pub fn passwords_decide_and_can_be_changed(program: Program) -> anyhow::Result<()> {
+    let mut plan = Plan::new()?;
+    for (n, ours, theirs) in [(1, "right", "right"), (2, "right", "right"), (3, "right", "wrong")] {
+        plan.spoke(program)?;
+        let (peer, neighbor) = plan.session(n, false)?;
+        peer.password = Some(ours.to_owned());
+        neighbor.password = Some(theirs.to_owned());
+    }
+    let mut bed = plan.start()?;
+    let [first, second, third] = [1, 2, 3].map(|n| peer_name(n, false));
+    bed.agent.until_established(&first)?;
+    let untouched = bed.agent.until_established(&second)?;
+    bed.agent.until_peer(&third, "a hint at the password", |peer| {
+        peer.reason.as_ref().is_some_and(|reason| reason.contains("probably a wrong password"))
+    })?;
+    ensure!(bed.agent.cli_ok(&["peers"])?.contains("probably a wrong password"));
+
+    bed.edit(|config| config.peers[0].password = Some("fresh".to_owned()))?;
+    bed.agent.until_peer(&first, "to be down", |peer| peer.state != "Established")?;
+    bed.others[0].set_password("fresh")?;
+    bed.agent.until_established(&first)?;
+    bed.until_best("10.101.0.0/16", "65001")?;
+
+    bed.edit(|config| config.peers[2].password = Some("wrong".to_owned()))?;
+    bed.agent.until_established(&third)?;
+    let after = bed.agent.peer(&second)?;
+    ensure!((after.since, after.down_count) == (untouched.since, 0), "{after:#?}");
+    Ok(())
+}
+
+/// AS numbers above 65535 on both sides, and in the paths (RFC 6793).
+///
+/// # Errors
+/// As for every scenario.
+pub fn as_numbers_have_four_octets(program: Program) -> anyhow::Result<()> {
+    let mut plan = Plan::new()?;
+    plan.config.asn = 4_200_000_001;
+    for (n, local_as) in [(1, 4_200_000_011), (2, 4_200_000_012)] {
+        plan.spoke(program)?.router.local_as = local_as;
+        plan.session(n, false)?;
+    }
+    let bed = plan.up()?;
+    bed.until_best("10.101.0.0/16", "4200000011")?;
+    until_path(&bed.others[0], "10.200.0.0/16", Some("4200000001"))?;
+    until_path(&bed.others[1], "10.101.0.0/16", Some("4200000001 4200000011"))
+}
+
+/// Between two towpaths with large AS numbers, a speaker of 2-octet ones: AS_TRANS on its sessions, and
+/// the true path after it (RFC 6793 section 4.2.3).
+///
+/// # Errors
+/// As for every scenario.
+pub fn four_octet_paths_survive_a_two_octet_speaker(program: Program) -> anyhow::Result<()> {
+    let mut far = Plan::new()?;
+    far.config.asn = 4_200_000_002;
+    far.config.router_id = [8, 8, 8, 8].into();
+    far.config.networks = vec!["10.210.0.0/16".to_owned()];
+
+    let mut plan = Plan::new()?;
+    plan.config.asn = 4_200_000_001;
+    let netns = plan.spoke(program)?.netns.clone();
+    netns.link(("eth1", &["10.0.9.1/24"]), &far.hub, ("eth1", &["10.0.9.2/24"]))?;
+    plan.session(1, false)?;
+    // The session of the same router with the second towpath is written into that one's file.
+    let (peer, _) = plan.session_between(1, "10.0.9.1".parse()?, "10.0.9.2".parse()?)?;
+    let peer = peer.clone();
+    plan.config.peers.pop();
+    far.config.peers.push(peer);
+    let neighbors = &mut plan.spokes[0].router.neighbors;
+    for (neighbor, remote_as) in neighbors.iter_mut().zip([plan.config.asn, far.config.asn]) {
+        // Both programs read the number in our capability, and then do without it.
+        (neighbor.two_octet_as, neighbor.remote_as) = (true, remote_as);
+    }
+    let far = far.start()?;
+    let near = plan.up()?;
+    let peer = far.agent.until_established(&peer_name(1, false))?;
+    let offered = &peer.capabilities.received;
+    ensure!(!offered.iter().any(|capability| capability.contains("4-octet")), "{offered:?}");
+    far.until_best("10.200.0.0/16", "65001 4200000001")?;
+    near.until_best("10.210.0.0/16", "65001 4200000002")?;
+    Ok(())
+}
+
+/// TTL security (RFC 5082) on both sides; and a session over a router in between, whose routes go into
+/// the kernel by the gateway that leads there.
+///
+/// # Errors
+/// As for every scenario.
+pub fn ttl_rules_hold_near_and_far(program: Program) -> anyhow::Result<()> {
+    let mut plan = Plan::new()?;
+    plan.spoke(program)?;
+    let (peer, neighbor) = plan.session(1, false)?;
+    peer.spec.push("ttl: {security: 1}".to_owned());
+    neighbor.gtsm = true;
+    let (peer, neighbor) = plan.session(1, true)?;
+    peer.spec.push("ttl: {security: 1}".to_owned());
+    neighbor.gtsm = true;
+
+    // hub - middle - router 2, with a session between 10.0.8.1 and 10.0.2.2.
+    let router = plan.spoke(program)?.netns.clone();
+    let middle = Netns::fresh()?;
+    middle.sysctl("net/ipv4/ip_forward", "1")?;
+    plan.hub.ip("link del eth2")?;
+    plan.hub.link(("eth2", &["10.0.2.2/24"]), &middle, ("near", &["10.0.2.9/24"]))?;
+    middle.link(("far", &["10.0.8.9/24"]), &router, ("eth0", &["10.0.8.1/24"]))?;
+    plan.hub.ip("route add 10.0.8.0/24 via 10.0.2.9")?;
+    router.ip("route add 10.0.2.0/24 via 10.0.8.9")?;
+    let (peer, neighbor) = plan.session_between(2, "10.0.8.1".parse()?, "10.0.2.2".parse()?)?;
+    peer.spec.push("ttl: {multihop: 2}".to_owned());
+    neighbor.multihop = Some(2);
+
+    let mut bed = plan.up()?;
+    bed.until_kernel("10.101.0.0/16", &[1])?;
+    bed.until_kernel("10.102.0.0/16", &[2])?;
+    until_path(&bed.others[1], "10.200.0.0/16", Some("65000"))?;
+
+    // Without TTL 2 the far router is out of reach, and the words say so.
+    bed.edit(|config| config.peers[2].spec.clear())?;
+    bed.agent.until_peer(&peer_name(2, false), "a hint at the distance", |peer| {
+        peer.state != "Established" && peer.reason.as_ref().is_some_and(|reason| reason.contains("TTL 1"))
+    })?;
+    Ok(())
+}
+
+/// Whoever is told to wait waits, and the other connects.
+///
+/// # Errors
+/// As for every scenario.
+pub fn either_side_can_be_the_one_that_waits(program: Program) -> anyhow::Result<()> {
+    let mut plan = Plan::new()?;
+    plan.spoke(program)?;
+    plan.session(1, false)?.0.spec.push("passive: Always".to_owned());
+    plan.spoke(program)?;
+    plan.session(2, false)?.1.passive = true;
+    let bed = plan.up()?;
+    let port = |n| -> anyhow::Result<_> {
+        let peer = bed.agent.peer(&peer_name(n, false))?;
+        Ok((peer.local_endpoint.map(|end| end.port()), peer.remote_endpoint.map(|end| end.port())))
+    };
+    let (waiting, connecting) = (port(1)?, port(2)?);
+    ensure!(waiting.0 == Some(179) && waiting.1 != Some(179), "we were to wait: {waiting:?}");
+    ensure!(connecting.1 == Some(179) && connecting.0 != Some(179), "we were to connect: {connecting:?}");
+    Ok(())
+}
+
+/// The smaller Hold Time of both counts, 3 s is kept alive, and 0 turns the timers off.
+///
+/// # Errors
+/// As for every scenario.
+pub fn the_smaller_hold_time_counts(program: Program) -> anyhow::Result<()> {
+    // ours (hold), theirs (keepalive, hold), negotiated
+    let cases = [("3s", (1, 3), 3), ("9s", (10, 30), 9), ("90s", (4, 12), 12), ("0s", (0, 0), 0)];
+    let mut plan = Plan::new()?;
+    for (index, (ours, theirs, _)) in cases.into_iter().enumerate() {
+        plan.spoke(program)?;
+        let (peer, neighbor) = plan.session(index + 1, false)?;
+        peer.timers = format!("hold: {ours}, connectRetry: 1s");
+        neighbor.timers = Some(theirs);
+    }
+    let bed = plan.up()?;
+    // After five KEEPALIVEs more than a Hold Time of 3 s has passed.
+    bed.agent.until_peer(&peer_name(1, false), "five KEEPALIVEs", |peer| peer.received.keepalive >= 6)?;
+    for (index, (ours, theirs, expected)) in cases.into_iter().enumerate() {
+        let peer = bed.agent.peer(&peer_name(index + 1, false))?;
+        ensure!(
+            peer.hold_time == Some(expected) && peer.down_count == 0,
+            "{ours} and {theirs:?} gave {:?}, lost {} times",
+            peer.hold_time,
+            peer.down_count
+        );
+        // One answers the OPEN; with the timers off no other follows.
+        ensure!(expected != 0 || (peer.received.keepalive, peer.sent.keepalive) == (1, 1), "{peer:#?}");
+    }
+    Ok(())
+}
+
+/// The text of whoever shuts a session down is shown at the other end (RFC 9003), and the session
+/// returns when its operator says so.
+///
+/// # Errors
+/// As for every scenario.
+pub fn operators_read_why_a_session_was_shut_down(program: Program) -> anyhow::Result<()> {
+    let mut plan = Plan::new()?;
+    plan.spoke(program)?.router.graceful_restart = false;
+    plan.session(1, false)?;
+    let bed = plan.up()?;
+    let name = peer_name(1, false);
+    bed.until_kernel("10.101.0.0/16", &[1])?;
+
+    bed.others[0].shutdown("new line card until noon")?;
+    let peer = bed.agent.until_peer(&name, "the reason", |peer| {
+        let reason = peer.reason.as_deref().unwrap_or_default();
+        peer.state != "Established"
+            && reason.contains("administratively shut down: \"new line card until noon\"")
+    })?;
+    let error = peer.last_error.as_ref().map(|error| (error.code, error.subcode, error.received));
+    ensure!(error == Some((6, 2, true)), "{peer:#?}");
+    bed.until_kernel("10.101.0.0/16", &[])?;
+    bed.others[0].start_session()?;
+    bed.agent.until_established(&name)?;
+    bed.until_kernel("10.101.0.0/16", &[1])?;
+
+    bed.agent.cli_ok(&["bgp", "shutdown", &name, "--reason", "moving rack nine"])?;
+    bed.others[0].until_account("moving rack nine")?;
+    bed.until_kernel("10.101.0.0/16", &[])?;
+    ensure!(bed.agent.peer(&name)?.paused);
+    bed.agent.cli_ok(&["bgp", "start", &name])?;
+    bed.agent.until_established(&name)?;
+    bed.until_kernel("10.101.0.0/16", &[1])
+}
+
+/// Too many prefixes end the session with Cease 6/1: ours returns when there are fewer, theirs is shown
+/// in words.
+///
+/// # Errors
+/// As for every scenario.
+pub fn too_many_prefixes_end_the_session(program: Program) -> anyhow::Result<()> {
+    let mut plan = Plan::new()?;
+    plan.spoke(program)?;
+    let limit = "families: [{afi: ipv4, safi: unicast, maxPrefix: {limit: 5, action: Restart}}]";
+    plan.session(1, false)?.0.spec.push(limit.to_owned());
+    plan.spoke(program)?;
+    plan.session(2, false)?.1.max_prefixes = Some(4);
+    let mut bed = plan.up()?;
+    bed.others[0].announce("10.150.0.0/16")?;
+    bed.until_best("10.150.0.0/16", "65001")?;
+
+    let [ours, theirs] = [1, 2].map(|n| peer_name(n, false));
+    // FRR also sends back what it learned from us, so the limit leaves room for that.
+    let many = ["10.151.0.0/16", "10.152.0.0/16", "10.153.0.0/16", "10.154.0.0/16"];
+    for prefix in many {
+        bed.others[0].announce(prefix)?;
+    }
+    let peer = bed.agent.until_peer(&ours, "the limit", |peer| {
+        peer.reason.as_ref().is_some_and(|reason| reason.contains("more than 5 ipv4-unicast prefixes"))
+    })?;
+    ensure!(peer.down_count >= 1, "{peer:#?}");
+    for prefix in many {
+        bed.others[0].withdraw(prefix)?;
+    }
+    bed.others[0].start_session()?;
+    bed.agent.until_established(&ours)?;
+    bed.until_best("10.150.0.0/16", "65001")?;
+
+    // The hub's own network and the two of router 1 are there; two more are too many.
+    bed.edit(|config| config.networks.extend(["10.160.0.0/16", "10.161.0.0/16"].map(str::to_owned)))?;
+    let peer = bed.agent.until_peer(&theirs, "their limit", |peer| {
+        peer.reason.as_ref().is_some_and(|reason| reason.contains("Cease, too many prefixes"))
+    })?;
+    let error = peer.last_error.as_ref().map(|error| (error.code, error.subcode, error.received));
+    ensure!(error == Some((6, 1, true)), "{peer:#?}");
+    let first = bed.agent.peer(&ours)?;
+    ensure!(first.state == "Established", "the other session is lost as well: {first:#?}");
+    Ok(())
+}

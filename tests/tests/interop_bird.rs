@@ -1,0 +1,3 @@
+//! towpath beside BIRD: every scenario of `towpath_tests::interop`.
+
+towpath_tests::interop_column!(towpath_tests::interop::Program::Bird);
