@@ -50,6 +50,7 @@ doc: ## API documentation
 
 bench: setup build ## towpath beside FRR and BIRD in one run; writes docs/benchmarks.md
 	$(ROOT) env TOWPATH_TOOLS="$$(tests/setup/packages.sh)" TOWPATH_BIN=$(TOWPATH_BIN) $(BIN)/bench-bgp --write docs/benchmarks.md
+	$(ROOT) env TOWPATH_BIN=$(TOWPATH_BIN) $(BIN)/bench-failover --write docs/benchmarks.md
 
 fuzz-smoke: ## each fuzz target for a minute (needs a nightly compiler and cargo-fuzz)
 	fuzz/smoke.sh 60

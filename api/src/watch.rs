@@ -31,7 +31,7 @@ impl Watch {
     /// A folder that does not exist, or no inotify instance left (`fs.inotify.max_user_instances`).
     pub fn new(paths: &[PathBuf]) -> io::Result<Self> {
         let inotify = Inotify::init()?;
-        let folders = paths.iter().map(|path| folder_of(path)).collect();
+        let folders = paths.iter().flat_map(|path| folders_of(path)).collect();
         let watch = Self { inotify, folders };
         watch.subscribe()?;
         Ok(watch)
@@ -89,12 +89,36 @@ impl Watch {
     }
 }
 
-fn folder_of(path: &Path) -> PathBuf {
-    if path.is_dir() {
-        return path.to_owned();
-    }
-    match path.parent() {
+/// The folder with the files, and the one with its name when that is a symlink somebody may point elsewhere.
+fn folders_of(path: &Path) -> Vec<PathBuf> {
+    // Without a trailing slash, which would hide that this is a symlink.
+    let path: PathBuf = path.components().collect();
+    let parent = match path.parent() {
         Some(parent) if parent != Path::new("") => parent.to_owned(),
         _ => PathBuf::from("."),
+    };
+    match (path.is_dir(), path.is_symlink()) {
+        (true, true) => vec![path, parent],
+        (true, false) => vec![path],
+        (false, _) => vec![parent],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_symlink_to_a_folder_is_watched_under_its_own_name_too() {
+        let base = tempfile::tempdir().unwrap();
+        let (folder, link) = (base.path().join("version1"), base.path().join("config"));
+        std::fs::create_dir(&folder).unwrap();
+        std::os::unix::fs::symlink(&folder, &link).unwrap();
+        std::fs::write(folder.join("all.yaml"), "").unwrap();
+        assert_eq!(folders_of(&folder), [folder.as_path()]);
+        assert_eq!(folders_of(&folder.join("all.yaml")), [folder.as_path()]);
+        assert_eq!(folders_of(&link), [link.as_path(), base.path()]);
+        assert_eq!(folders_of(&link.join("")), [link.as_path(), base.path()]);
+        assert_eq!(folders_of(Path::new("all.yaml")), [Path::new(".")]);
     }
 }

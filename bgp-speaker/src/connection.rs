@@ -73,9 +73,14 @@ impl Connection {
                         return Progress::Wrote;
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    // The peer's last words may still be unread: let reading find the end.
-                    Err(error) if !may_read => return Progress::Closed(describe(&error)),
-                    Err(_) => self.output.clear(),
+                    // The peer's last words may still be unread: they come first, then the end.
+                    Err(error) => {
+                        return if self.fill_once() {
+                            Progress::Read
+                        } else {
+                            Progress::Closed(describe(&error))
+                        };
+                    }
                 }
             }
             if ready.is_readable() || ready.is_read_closed() {

@@ -19,7 +19,8 @@ use crate::connection::{Connection, Progress};
 use crate::managed::SessionKey;
 use crate::rib::{OutboundUpdate, PeerExport};
 use crate::session::{
-    Action, ConnId, Direction, Down, Endpoints, Event, LocalSpeaker, Negotiated, Session, State, StopReason,
+    Action, Actions, ConnId, Direction, Down, Endpoints, Event, LocalSpeaker, Negotiated, Session, State,
+    StopReason,
 };
 use crate::status::{PeerView, SharedCounters};
 use crate::transport::{self, Dial};
@@ -36,7 +37,7 @@ pub(crate) enum PeerCommand {
     /// A connection the listener accepted from this neighbour.
     Incoming(TcpStream),
     /// More to say; answered with [`PeerEvent::Ready`] when it is written.
-    Outbound(Arc<[OutboundUpdate]>, Option<Arc<PeerExport>>),
+    Outbound(ConnId, Arc<[OutboundUpdate]>, Arc<PeerExport>),
     /// An event for the session: start, stop, refresh.
     Session(Event),
     /// Changed settings that need no new session.
@@ -48,7 +49,7 @@ pub(crate) enum PeerCommand {
 /// What a peer's task tells the router.
 #[derive(Debug)]
 pub(crate) enum PeerEvent {
-    Up(Box<Negotiated>),
+    Up(ConnId, Box<Negotiated>),
     Down(Down),
     Updates(Vec<Update>),
     Refresh(RouteRefresh),
@@ -171,14 +172,12 @@ impl Driver {
         key
     }
 
-    /// The timer fired. While the router holds us back, unread octets prove that the peer is alive.
+    /// The timer fired. Octets that wait unread prove that the peer is alive: after a stall of ours they come first.
     fn deadline(&mut self) {
-        if self.pending.len() >= PENDING_MAX {
-            let ids: Vec<ConnId> = self.connections.iter().map(Connection::id).collect();
-            for id in ids {
-                if self.connection(id).is_some_and(Connection::fill_once) {
-                    self.decode(id);
-                }
+        let ids: Vec<ConnId> = self.connections.iter().map(Connection::id).collect();
+        for id in ids {
+            if self.connection(id).is_some_and(Connection::fill_once) {
+                self.decode(id);
             }
         }
         self.feed(Event::Deadline);
@@ -190,8 +189,12 @@ impl Driver {
                 Ok(endpoints) => self.connected(stream, Direction::Incoming, endpoints),
                 Err(error) => debug!(peer = %self.peer.name, %error, "incoming connection was gone at once"),
             },
-            PeerCommand::Outbound(updates, export) => {
-                if let (Some(connection), Some(export)) = (self.established_connection(), export) {
+            PeerCommand::Outbound(id, updates, export) => {
+                // A batch for a session that has ended since says nothing to the next one.
+                if self.established != Some(id) {
+                    return;
+                }
+                if let Some(connection) = self.connection(id) {
                     let messages = connection.queue_updates(&updates, &export);
                     self.counters.sent_updates(messages);
                     self.awaiting_ready = true;
@@ -200,8 +203,7 @@ impl Driver {
             PeerCommand::Session(event) => self.feed(event),
             PeerCommand::Configure(peer) => {
                 self.peer = (*peer).clone();
-                let actions = self.session.update_config(Instant::now(), *peer);
-                self.perform(actions);
+                self.step(|session| session.update_config(Instant::now(), *peer));
             }
             PeerCommand::Local(local) => self.session.set_local(*local),
         }
@@ -257,8 +259,13 @@ impl Driver {
     }
 
     fn feed(&mut self, event: Event) {
+        self.step(|session| session.handle(Instant::now(), event));
+    }
+
+    /// Does what the session asks for, and publishes where that leaves it.
+    fn step(&mut self, step: impl FnOnce(&mut Session) -> Actions) {
         let before = self.session.state();
-        let actions = self.session.handle(Instant::now(), event);
+        let actions = step(&mut self.session);
         self.perform(actions);
         let after = self.session.state();
         if before != after {
@@ -310,7 +317,7 @@ impl Driver {
               remote_as = negotiated.remote_asn, hold_time = ?negotiated.hold_time, "session established");
         self.established = Some(id);
         self.awaiting_ready = true; // the first Ready asks for the first batch
-        self.pending.push_back(PeerEvent::Up(negotiated));
+        self.pending.push_back(PeerEvent::Up(id, negotiated));
     }
 
     fn down(&mut self, down: Down) {

@@ -23,7 +23,7 @@ use crate::managed::{Managed, SessionKey, dynamic_peer, settings};
 use crate::peer::{self, PeerCommand, PeerEvent};
 use crate::restart::WarmStart;
 use crate::rib::{Output, PeerId, Rib, RibConfig, RibEvent};
-use crate::session::{ConfigEffect, Down, Event, LocalSpeaker, StopReason, needs_reset};
+use crate::session::{ConfigEffect, Down, DownReason, Event, LocalSpeaker, StopReason, needs_reset};
 use crate::transport::{ListenKey, Listeners};
 use crate::wire::{AfiSafi, RefreshKind, RouteRefresh};
 
@@ -110,10 +110,9 @@ pub(crate) struct Router {
 
 impl Router {
     fn begin(&mut self) {
-        if self.warm.waiting() && self.desired.transit {
+        if self.warm.waiting() {
             self.rib.hold();
-        }
-        if !self.warm.waiting() {
+        } else {
             self.rib.converged();
         }
     }
@@ -136,6 +135,8 @@ impl Router {
                     None => self.stopping = Some(Ending::Restart),
                 },
                 Some(ended) = self.tasks.join_next_with_id() => self.task_ended(ended),
+                Some(stream) = accepted.recv() => self.incoming(stream),
+                () = until(self.warm.deadline()) => self.warm_progress(),
                 permit = reserve(fib.as_ref()), if self.next_for_fib.is_some() => match permit {
                     Ok(permit) => if let Some(event) = self.next_for_fib.take() {
                         permit.send(event);
@@ -150,8 +151,6 @@ impl Router {
                         self.event(key, event);
                     }
                 }
-                Some(stream) = accepted.recv() => self.incoming(stream),
-                () = until(self.warm.deadline()) => self.warm_progress(),
                 _ = tidy.tick() => self.tidy(),
             }
             self.flush();
@@ -170,6 +169,8 @@ impl Router {
                 for (prefix, error) in self.rib.set_originated(routes).err().into_iter().flatten() {
                     error!(%prefix, %error, "not originated");
                 }
+                self.warm.originated();
+                self.warm_progress();
             }
             Command::Peers(answer) => {
                 let _ = answer.send(self.peer_statuses());
@@ -185,6 +186,7 @@ impl Router {
                 if self.warm.kernel_has_routes() {
                     self.tell_local_speaker();
                 }
+                self.warm_progress();
             }
             Command::NexthopChanged(nexthop, reachable) => {
                 info!(nexthop = %nexthop.address, reachable, "next hop");
@@ -208,14 +210,15 @@ impl Router {
         let Some(managed) = self.sessions.get_mut(&key) else { return };
         let id = managed.id;
         match event {
-            PeerEvent::Up(negotiated) => {
+            PeerEvent::Up(connection, negotiated) => {
                 self.warm.session_up(key, &negotiated);
-                managed.up(negotiated, &mut self.rib);
+                managed.up(connection, negotiated, &mut self.rib);
                 self.warm_progress();
             }
             PeerEvent::Down(down) => self.session_down(key, &down),
             PeerEvent::Updates(updates) => {
                 let mut output = Output::default();
+                self.warm.updates(key);
                 for update in updates {
                     if let Some(family) = update.end_of_rib {
                         debug!(peer = %managed.peer.name, %family, "End-of-RIB");
@@ -231,6 +234,7 @@ impl Router {
             PeerEvent::Refresh(refresh) => self.refresh(id, refresh),
             PeerEvent::SweepStale(family) => {
                 self.rib.sweep_stale(id, family);
+                managed.stale_swept(family);
             }
             PeerEvent::Ready => managed.ready = true,
         }
@@ -248,9 +252,15 @@ impl Router {
 
     fn session_down(&mut self, key: SessionKey, down: &Down) {
         let Some(managed) = self.sessions.get_mut(&key) else { return };
-        managed.down(!down.retain.is_empty());
+        managed.down(&down.retain);
         let id = managed.id;
-        let forget = managed.dynamic && down.retain.is_empty();
+        self.warm.session_down(key);
+        // Down by an operator's word or over its limit: its next call must find that, not a fresh session.
+        let kept = matches!(
+            down.reason,
+            DownReason::Stopped(StopReason::MaxPrefix { .. } | StopReason::AdminShutdown(_))
+        );
+        let forget = managed.dynamic && down.retain.is_empty() && !kept;
         self.rib.peer_down(id, &down.retain);
         if forget {
             self.remove(key, None);
@@ -265,13 +275,14 @@ impl Router {
         for managed in self.sessions.values_mut().filter(|managed| managed.ready) {
             if let Some(updates) = self.rib.next_updates(managed.id, OUTBOUND_BUDGET) {
                 managed.ready = false;
-                managed.tell(PeerCommand::Outbound(updates, managed.export.clone()));
+                managed.send(updates);
             }
         }
     }
 
     fn configure(&mut self, desired: Arc<DesiredState>) -> Vec<String> {
         let previous = std::mem::replace(&mut self.desired, Arc::clone(&desired));
+        self.rib.set_identity(desired.node.asn, desired.node.router_id);
         self.rib.set_import(desired.transit, desired.pod_ranges.clone());
         let after_install = self.fib.is_some() && desired.install.advertise_after_install;
         self.rib.set_install(desired.install.max_paths, after_install);
@@ -299,12 +310,18 @@ impl Router {
         let problems = self.listeners.configure(desired.listen.as_ref(), &listen_keys(&desired.peers));
         for peer in &desired.peers {
             let running = self.sessions.values().any(|managed| managed.peer.name == peer.name);
-            if !running && matches!(peer.neighbor, Neighbor::Address { .. }) {
-                self.add(peer.clone(), false);
+            if !running
+                && matches!(peer.neighbor, Neighbor::Address { .. })
+                && let Some(managed) = self.add(peer.clone(), false).and_then(|key| self.sessions.get(&key))
+            {
+                managed.start();
             }
         }
-        self.warm
-            .expect(self.sessions.iter().filter(|(_, managed)| managed.is_wanted()).map(|(key, _)| *key));
+        let open_ended = |peer: &Peer| peer.paused.is_none() && matches!(peer.neighbor, Neighbor::Listen { .. });
+        self.warm.expect(
+            self.sessions.iter().filter(|(_, managed)| managed.is_wanted()).map(|(key, _)| *key),
+            desired.peers.iter().any(open_ended),
+        );
         self.warm_progress();
         problems
     }
@@ -315,15 +332,20 @@ impl Router {
             return;
         }
         info!(peer = %new.name, ?effect, "peer changed");
+        let more_allowed = managed.limits_widened(&new);
         managed.peer = new.clone();
         managed.tell(PeerCommand::Configure(Box::new(new)));
+        if more_allowed {
+            // What was over the limit before is not here: it must be said again.
+            managed.tell(PeerCommand::Session(Event::RequestRefresh));
+        }
         let effect = self.rib.update_peer(managed.id, settings(&managed.peer));
         if effect.reexported {
             managed.export = self.rib.peer_export(managed.id).map(Arc::new);
         }
     }
 
-    /// Starts a session. `None` when the RIB takes no more peers.
+    /// Makes a session, which waits for its start. `None` when the RIB takes no more peers.
     fn add(&mut self, peer: Peer, dynamic: bool) -> Option<SessionKey> {
         let Some(id) = self.rib.add_peer(settings(&peer)) else {
             error!(peer = %peer.name, "no room for another peer");
@@ -331,13 +353,9 @@ impl Router {
         };
         let key = SessionKey(self.next_key);
         self.next_key += 1;
-        let paused = peer.paused.is_some();
         let (handle, task) = peer::prepare(key, peer.clone(), self.local_speaker(), self.events.clone());
         self.tasks.spawn(task);
         let managed = Managed::new(id, peer, dynamic, handle);
-        if !paused {
-            managed.tell(PeerCommand::Session(Event::Start));
-        }
         self.sessions.insert(key, managed);
         Some(key)
     }
@@ -364,6 +382,17 @@ impl Router {
     fn incoming(&mut self, stream: TcpStream) {
         let Ok(remote) = stream.peer_addr() else { return };
         let known = self.sessions.values().find(|managed| managed.is_neighbor(remote));
+        let peer = known.map(|managed| &managed.peer);
+        let peer =
+            peer.or_else(|| self.desired.peers.iter().find(|peer| listen_match(peer, remote.ip()).is_some()));
+        if let Some(peer) = peer
+            && peer.md5.is_some()
+            && !self.listeners.demands_key(remote.ip())
+        {
+            // The kernel refused the key, so this connection may be anybody's.
+            warn!(peer = %peer.name, neighbor = %remote.ip(), "connection without a password refused");
+            return;
+        }
         if let Some(managed) = known {
             managed.tell(PeerCommand::Incoming(stream));
             return;
@@ -385,6 +414,7 @@ impl Router {
         }
         let key = self.add(dynamic_peer(peer, remote), true);
         if let Some(managed) = key.and_then(|key| self.sessions.get(&key)) {
+            managed.start();
             managed.tell(PeerCommand::Incoming(stream));
         }
     }
@@ -403,8 +433,8 @@ impl Router {
             match action {
                 PeerAction::Refresh => {
                     managed.tell(PeerCommand::Session(Event::RequestRefresh));
-                    for family in &managed.peer.families {
-                        self.rib.refresh_request(managed.id, family.afi_safi);
+                    for family in managed.families() {
+                        self.rib.refresh_request(managed.id, family);
                     }
                 }
                 PeerAction::Reset(text) => {
@@ -425,7 +455,7 @@ impl Router {
 
     /// After a warm start: enough is known to speak, or to sweep what an earlier run left.
     fn warm_progress(&mut self) {
-        let progress = self.warm.progress(Instant::now());
+        let progress = self.warm.progress(Instant::now(), self.desired.transit, self.rib.fib_settled());
         if progress.release {
             info!("restart: routes are selected, advertising");
             self.rib.release();
@@ -446,6 +476,8 @@ impl Router {
     }
 
     fn tidy(&mut self) {
+        // An address that was not there yet, a port or a key that was refused: it may work now.
+        self.listeners.configure(self.desired.listen.as_ref(), &listen_keys(&self.desired.peers));
         let idle: Vec<SessionKey> =
             self.sessions.iter().filter(|(_, managed)| managed.is_abandoned()).map(|(key, _)| *key).collect();
         for key in idle {
@@ -465,7 +497,6 @@ impl Router {
             // Not at once: whatever made the task fail may come again.
             let key = self.add(peer, false);
             if let Some(managed) = key.and_then(|key| self.sessions.get(&key)) {
-                managed.tell(PeerCommand::Session(Event::Stop(StopReason::OutOfResources)));
                 managed.start_after(AFTER_PANIC);
             }
         }

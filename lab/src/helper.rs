@@ -7,6 +7,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, bail};
@@ -19,6 +20,13 @@ use crate::{holder, init, node};
 const MARK: &str = "__towpath-lab";
 
 static SERVES: AtomicBool = AtomicBool::new(false);
+static CHOSEN: OnceLock<PathBuf> = OnceLock::new();
+
+/// Names the program that runs this process' labs and is `towpath` in their nodes; it must call
+/// [`maybe_run_helper`]. Comes before `$TOWPATH_BIN`; the first call counts.
+pub fn use_program(path: impl Into<PathBuf>) {
+    CHOSEN.get_or_init(|| path.into());
+}
 
 /// Becomes a helper process of a lab, if that is what this process was started as; never returns then.
 ///
@@ -63,8 +71,11 @@ pub(crate) fn step(program: &Path, step: &str, state: &StateDir, args: &[&str]) 
 /// This program as the kernel knows it, whatever happened to its file since.
 pub(crate) const SELF: &str = "/proc/self/exe";
 
-/// A program that calls [`maybe_run_helper`]: `$TOWPATH_BIN`, this one, or `towpath` beside a test's folder.
+/// A program that calls [`maybe_run_helper`]: the chosen one, `$TOWPATH_BIN`, this one, or `towpath` beside a test's folder.
 pub(crate) fn program() -> anyhow::Result<PathBuf> {
+    if let Some(path) = CHOSEN.get() {
+        return Ok(path.clone());
+    }
     if let Some(path) = std::env::var_os("TOWPATH_BIN") {
         let path = std::path::absolute(PathBuf::from(path))?;
         if !path.is_file() {

@@ -115,22 +115,12 @@ fn set_link(device: &str, up: bool) -> io::Result<()> {
     Netlink::route()?.set_up(ifindex(device)?, up)
 }
 
-/// Whole or not at all: a reader sees the old text or the new one.
 fn write(path: &Path, text: &str) -> io::Result<()> {
     let path = root::inside(Path::new("/"), path)?;
-    let folder = path.parent().unwrap_or(Path::new("/"));
-    std::fs::create_dir_all(folder)?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let draft = folder.join(format!(".{name}.lab"));
-    std::fs::write(&draft, text)?;
-    match std::fs::rename(&draft, &path) {
-        // A file that is itself a bind cannot be replaced, only rewritten.
-        Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
-            std::fs::remove_file(&draft)?;
-            std::fs::write(&path, text)
-        }
-        outcome => outcome,
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
     }
+    root::replace(&path, text)
 }
 
 /// A line in the node's log, apart from what its programs print.

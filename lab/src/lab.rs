@@ -271,10 +271,12 @@ fn make_folder(state: &StateDir) -> Result<(), LabError> {
         error,
     };
     let base = state.path().parent().unwrap_or(Path::new("/run"));
-    for _ in 0..2 {
+    for _ in 0..10 {
         std::fs::create_dir_all(base).map_err(io)?;
         match std::fs::create_dir(state.path()) {
             Ok(()) => return owner_only(state.path()).map_err(io),
+            // Another lab that went down took the folder of all labs with it.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(io(error)),
             Err(_) if state.running().is_some() => break,
             // What a killed lab left behind.

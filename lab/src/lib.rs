@@ -45,7 +45,7 @@ mod words;
 mod yaml;
 
 pub use control::Status;
-pub use helper::maybe_run_helper;
+pub use helper::{maybe_run_helper, use_program};
 pub use image::RUN_LABEL;
 pub use lab::{Lab, LabError};
 pub use links::{DEFAULT_MTU_BYTES, End, Link};

@@ -36,11 +36,10 @@ const LO: u32 = 1;
 ///
 /// Addresses are usable at once (no duplicate address detection), a link that loses and regains
 /// its cable keeps its IPv6 addresses, and nothing of the machine's own policy leaks in.
-const SYSCTLS: [(&str, &str); 12] = [
+const SYSCTLS: [(&str, &str); 10] = [
     ("net.ipv4.ip_forward", "1"),
     ("net.ipv4.conf.all.rp_filter", "0"),
     ("net.ipv4.conf.default.rp_filter", "0"),
-    ("net.ipv4.ping_group_range", "0 2147483647"),
     ("net.ipv6.conf.all.disable_ipv6", "0"),
     ("net.ipv6.conf.default.disable_ipv6", "0"),
     ("net.ipv6.conf.all.accept_dad", "0"),
@@ -48,7 +47,6 @@ const SYSCTLS: [(&str, &str); 12] = [
     ("net.ipv6.conf.default.dad_transmits", "0"),
     ("net.ipv6.conf.all.keep_addr_on_down", "1"),
     ("net.ipv6.conf.default.keep_addr_on_down", "1"),
-    ("net.ipv4.igmp_link_local_mcast_reports", "0"),
 ];
 
 /// Makes the node's namespaces and files, starts its process 1, and ends.

@@ -22,6 +22,9 @@ use crate::users;
 /// Folders of `/` that a node has of its own.
 const OWN: [&str; 5] = ["proc", "sys", "dev", "run", "tmp"];
 
+/// Where a node finds the program that runs the lab.
+const TOWPATH: &str = "/usr/local/bin/towpath";
+
 /// A folder with mounts inside is built from its entries, unless it has more than this.
 const MAX_ENTRIES: usize = 200;
 
@@ -36,6 +39,8 @@ struct Builder<'a> {
     layers: PathBuf,
     root: PathBuf,
     mounts: Vec<PathBuf>,
+    /// Folders that must be ours to write to, although the machine's belong to somebody else.
+    writable: Vec<PathBuf>,
     overlays: usize,
 }
 
@@ -49,20 +54,21 @@ pub(crate) fn build(place: &Path, plan: &Plan, spec: &NodeSpec, hosts: &str) -> 
     let root = place.join("root");
     fs::create_dir(&root)?;
     mount_bind(&root, &root)?;
-    let mut builder = Builder {
-        plan,
-        layers: place.join("layers"),
-        root: root.clone(),
-        mounts: mount_points()?,
-        overlays: 0,
-    };
+    // Real root may write everywhere; the root of a user namespace only where it owns the folder.
+    let targets = spec.binds.iter().map(|bind| bind.target.clone()).chain([PathBuf::from(TOWPATH)]);
+    let parents = targets.filter_map(|target| target.parent().map(Path::to_owned));
+    let daemons = users::folders().filter_map(|folder| folder.parent().map(Path::to_owned));
+    let writable = if plan.rootless { parents.chain(daemons).collect() } else { Vec::new() };
+    let layers = place.join("layers");
+    let mut builder =
+        Builder { plan, layers, root: root.clone(), mounts: mount_points()?, writable, overlays: 0 };
     fs::create_dir(&builder.layers)?;
     builder.entries(Path::new("/"), &OWN)?;
     builder.own_folders()?;
     users::provide(&root, plan.rootless).context("adding the users that routing daemons run as")?;
-    fs::write(inside(&root, Path::new("/etc/hosts"))?, hosts).context("writing /etc/hosts")?;
-    fs::write(inside(&root, Path::new("/etc/hostname"))?, format!("{}\n", spec.hostname))?;
-    bind(&root, &plan.towpath, Path::new("/usr/local/bin/towpath"), true)
+    replace(&inside(&root, Path::new("/etc/hosts"))?, hosts).context("writing /etc/hosts")?;
+    replace(&inside(&root, Path::new("/etc/hostname"))?, &format!("{}\n", spec.hostname))?;
+    bind(&root, &plan.towpath, Path::new(TOWPATH), true)
         .with_context(|| format!("providing {} as towpath", plan.towpath.display()))?;
     for one in &spec.binds {
         bind(&root, &one.source, &one.target, one.read_only)
@@ -139,6 +145,9 @@ impl Builder<'_> {
         fs::create_dir(&upper)?;
         fs::create_dir(&work)?;
         copy_mode(path, &upper);
+        for folder in self.writable.iter().filter_map(|folder| folder.strip_prefix(path).ok()) {
+            skeleton(path, &upper, folder)?;
+        }
         let machine = path.is_dir().then(|| path.to_owned());
         let lower: Vec<String> =
             self.tools(path).into_iter().chain(machine).map(|layer| escape(&layer)).collect();
@@ -199,6 +208,41 @@ fn copy_mode(from: &Path, to: &Path) {
     let mode = fs::metadata(from).map_or(0o755, |meta| meta.permissions().mode());
     // Without real root some modes cannot be given; the default one then serves.
     let _ = fs::set_permissions(to, fs::Permissions::from_mode(mode & 0o7777));
+}
+
+/// Makes `folder` in the layer `upper` over `lower`, as far as no link leads elsewhere.
+fn skeleton(lower: &Path, upper: &Path, folder: &Path) -> io::Result<()> {
+    let (mut lower, mut upper) = (lower.to_owned(), upper.to_owned());
+    for part in folder.components() {
+        lower.push(part);
+        upper.push(part);
+        if lower.is_symlink() || lower.is_file() {
+            break;
+        }
+        if !upper.exists() {
+            fs::create_dir(&upper)?;
+            copy_mode(&lower, &upper);
+        }
+    }
+    Ok(())
+}
+
+/// Writes a file whole or not at all: a reader sees the old text or the new one.
+pub(crate) fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let draft = path.with_file_name(format!(".{name}.lab"));
+    // Where the folder cannot be written to, the file itself may be.
+    if fs::write(&draft, text).is_err() {
+        return fs::write(path, text);
+    }
+    match fs::rename(&draft, path) {
+        // A file that is itself a bind cannot be replaced, only rewritten.
+        Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
+            fs::remove_file(&draft)?;
+            fs::write(path, text)
+        }
+        outcome => outcome,
+    }
 }
 
 fn bind(root: &Path, source: &Path, target: &Path, protected: bool) -> io::Result<()> {

@@ -6,7 +6,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use crate::root::inside;
+use crate::root::{inside, replace};
 
 /// Daemon users: name, id where the machine has no such user, further groups, folders they own.
 const USERS: [(&str, u32, &[&str], &[&str]); 5] = [
@@ -18,6 +18,11 @@ const USERS: [(&str, u32, &[&str], &[&str]); 5] = [
 ];
 
 const FIRST_EXTRA_GROUP: u32 = 9150;
+
+/// The folders above, for the view of a user who may not make them in the machine's own.
+pub(crate) fn folders() -> impl Iterator<Item = &'static Path> {
+    USERS.iter().flat_map(|(_, _, _, folders)| folders.iter().map(Path::new))
+}
 
 /// Adds what is missing to `/etc/passwd` and `/etc/group` below `root`, and makes the folders.
 ///
@@ -55,8 +60,8 @@ pub(crate) fn provide(root: &Path, rootless: bool) -> io::Result<()> {
             std::os::unix::fs::chown(&path, owner.0, owner.1)?;
         }
     }
-    fs::write(passwd_path, passwd)?;
-    fs::write(group_path, group)
+    replace(&passwd_path, &passwd)?;
+    replace(&group_path, &group)
 }
 
 fn append(text: &mut String, line: &str) {

@@ -2,6 +2,8 @@
 //!
 //! Need root, as labs of the daemon do.
 
+#![expect(clippy::unwrap_used, reason = "these are tests, their helpers included")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -20,6 +22,7 @@ struct File {
 
 impl File {
     fn new(test: &str, topology: &str) -> Self {
+        lab::use_program(env!("CARGO_BIN_EXE_towpath-lab"));
         // Names that no other run of this test uses: several may share the machine.
         let name = format!("{test}-{}", std::process::id());
         let folder = tempfile::tempdir().unwrap();
@@ -34,7 +37,6 @@ impl File {
     }
 
     fn up(&self) -> Lab {
-        runner();
         Lab::up(self.path()).unwrap()
     }
 
@@ -73,19 +75,6 @@ impl File {
             self.name.bytes().fold(0_u64, |sum, byte| sum * 31 % 1_000_000_007 + u64::from(byte))
         )
     }
-}
-
-/// Lets the library find the runner, which is what `towpath` is to a user's test.
-fn runner() {
-    static ONCE: std::sync::Once = std::sync::Once::new();
-    ONCE.call_once(|| {
-        #[expect(unsafe_code, reason = "tests only; set once, before any lab and so before any reader")]
-        // SAFETY: guarded by Once; the threads of this process that read the environment do so
-        // after having passed here.
-        unsafe {
-            std::env::set_var("TOWPATH_BIN", env!("CARGO_BIN_EXE_towpath-lab"));
-        }
-    });
 }
 
 const THREE: &str = " nodes:
@@ -149,11 +138,10 @@ fn what_a_node_writes_stays_private_unless_bound() {
 
 #[test]
 fn a_killed_holder_takes_everything_with_it() {
-    let file = File::new("killed", &format!(" nodes: {{a: {{cmd: sleep 3600}}, b: {{cmd: sleep MARK}}}}\n"));
+    let file = File::new("killed", " nodes: {a: {cmd: sleep 3600}, b: {cmd: sleep MARK}}\n");
     let path = file.path().join("topo.clab.yml");
     let topology = fs::read_to_string(&path).unwrap().replace("MARK", &file.marker());
     fs::write(&path, topology).unwrap();
-    runner();
     let run = |args: &[&str]| Command::new(env!("CARGO_BIN_EXE_towpath-lab")).args(args).output().unwrap();
     assert!(run(&["up", path.to_str().unwrap()]).status.success());
     let lab = Lab::running(&file.name).unwrap();
@@ -162,6 +150,10 @@ fn a_killed_holder_takes_everything_with_it() {
     kill(file.holder());
     until(PATIENCE, || !Path::new(&format!("/proc/{main}")).exists()).unwrap();
     assert!(matches!(Lab::running(&file.name), Err(LabError::Unknown { .. })));
+    // What it left behind is in nobody's way, neither of a new start nor of `down`.
+    file.up().down().unwrap();
+    assert!(run(&["up", path.to_str().unwrap()]).status.success());
+    kill(file.holder());
     assert!(run(&["down", &file.name]).status.success());
     assert_eq!(file.leftovers(), [] as [String; 0]);
 }
@@ -333,10 +325,41 @@ fn nodes_can_share_a_network() {
 #[test]
 fn a_failed_start_leaves_nothing() {
     let file = File::new("broken", " nodes: {a: {sysctls: {net.ipv4.no_such_setting: 1}}}\n");
-    runner();
     let error = Lab::up(file.path()).unwrap_err().to_string();
     assert!(error.contains("node a") && error.contains("no_such_setting"), "{error}");
     assert_eq!(file.leftovers(), [] as [String; 0]);
+}
+
+#[test]
+fn a_lab_needs_no_root() {
+    const NOBODY: u32 = 65534;
+    let file = File::new("rootless", THREE);
+    // The build folder may be closed to other users.
+    let runner = file.path().join("towpath-lab");
+    fs::copy(env!("CARGO_BIN_EXE_towpath-lab"), &runner).unwrap();
+    fs::set_permissions(file.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let run_dir = file.path().join("run");
+    fs::create_dir(&run_dir).unwrap();
+    std::os::unix::fs::chown(&run_dir, Some(NOBODY), Some(NOBODY)).unwrap();
+    let run = |args: &[&str]| {
+        use std::os::unix::process::CommandExt;
+        let mut command = Command::new(&runner);
+        command
+            .args(args)
+            .env("XDG_RUNTIME_DIR", &run_dir)
+            .env_remove("TOWPATH_BIN")
+            .env_remove("TOWPATH_TOOLS");
+        command.uid(NOBODY).gid(NOBODY).current_dir("/").output().unwrap()
+    };
+    let up = run(&["up", file.path().to_str().unwrap()]);
+    assert!(up.status.success(), "{up:?}");
+    let ping = ["exec", "a", "ping", "-c1", "-W1", "10.2.0.1"];
+    assert!(run(&ping).status.success());
+    assert!(run(&["node", "isolate", "r"]).status.success());
+    assert!(!run(&ping).status.success());
+    assert_eq!(run(&["exec", "a", "sh", "-c", "exit 7"]).status.code(), Some(7));
+    assert!(run(&["down", &file.name]).status.success());
+    assert_eq!(fs::read_dir(&run_dir).unwrap().count(), 0);
 }
 
 fn kill(pid: i32) {

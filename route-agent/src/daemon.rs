@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context;
+use api::desired::LogLevel;
 use bgp_speaker::SpeakerHandle;
 use bgp_speaker::handle::Ending;
 use bgp_speaker::speaker;
 use bgp_speaker::wire::AfiSafi;
-use api::desired::LogLevel;
 use ipnet::IpNet;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};

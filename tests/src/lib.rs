@@ -5,12 +5,16 @@
 //! user namespace in which the caller is root).
 
 pub mod agent;
+pub mod failover;
 pub mod feeder;
 pub mod interop;
 pub mod kernel;
 pub mod meter;
 pub mod netns;
+pub mod rack;
 pub mod sandbox;
 pub mod speakers;
+pub mod tables;
 pub mod tools;
+pub mod two_tor;
 pub mod wait;

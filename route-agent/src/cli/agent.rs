@@ -1,12 +1,13 @@
 //! `towpath agent`: starts the node daemon.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
+use api::desired::LogLevel;
 use clap::Args;
 use route_agent::daemon::{self, Options};
-use api::desired::LogLevel;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, reload};
@@ -64,7 +65,11 @@ fn log_to_stderr() -> Box<dyn Fn(LogLevel) + Send> {
     let given = EnvFilter::try_from_env("TOWPATH_LOG").ok();
     let fixed = given.is_some();
     let (filter, handle) = reload::Layer::new(given.unwrap_or_else(|| EnvFilter::new("info")));
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
+    // Colours are for people; a file or the journal would keep the escape codes.
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false);
     tracing_subscriber::registry().with(filter).with(lines).init();
     Box::new(move |level| {
         let word = match level {

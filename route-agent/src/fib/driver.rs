@@ -1,9 +1,11 @@
 //! The FIB task: carries values between the RIB's channel, the pure [`Fib`], the writer thread and the
 //! kernel's notifications. Decides nothing about routes.
 
+mod listen;
+mod resolve;
+
 use std::collections::{BTreeSet, VecDeque};
 use std::future::Future;
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,12 +21,12 @@ use tracing::{debug, info, warn};
 use super::run::{Command, Feedback, SpeakerFeedback, Stopped};
 use super::status::FibStatus;
 use super::{Fib, Note};
-use crate::kernel::dump::{Lookup, Snapshot};
-use crate::kernel::monitor::{KernelEvent, Monitor};
-use crate::kernel::resolve::{Resolution, Topology};
+use crate::kernel::KernelError;
+use crate::kernel::dump::Snapshot;
+use crate::kernel::monitor::Monitor;
+use crate::kernel::resolve::Topology;
 use crate::kernel::sysctl::SysctlChange;
 use crate::kernel::worker::{Answer, Job, Worker};
-use crate::kernel::{KernelError, KernelRoute, Link, RTN_UNICAST};
 
 /// Requests of one batch: some ten milliseconds of kernel time, the longest an urgent change waits.
 const BATCH: usize = 8192;
@@ -264,79 +266,6 @@ impl<F: SpeakerFeedback> Driver<F> {
         }
     }
 
-    fn resolve_new(&mut self) {
-        for nexthop in self.fib.take_unresolved() {
-            self.resolve(nexthop);
-        }
-    }
-
-    fn resolve(&mut self, nexthop: FibNexthop) {
-        let resolution = self.topology.resolve(&nexthop);
-        if resolution == Resolution::Lookup {
-            self.indirect.insert(nexthop);
-            self.to_look_up.insert(nexthop);
-            return;
-        }
-        self.indirect.remove(&nexthop);
-        self.to_look_up.remove(&nexthop);
-        let hop = if let Resolution::Via(hop) = resolution { Some(hop) } else { None };
-        self.fib.resolved(&nexthop, hop);
-    }
-
-    fn resolve_all(&mut self) {
-        let nexthops: Vec<FibNexthop> = self.fib.nexthops().collect();
-        self.indirect.retain(|nexthop| nexthops.contains(nexthop));
-        for nexthop in nexthops {
-            self.resolve(nexthop);
-        }
-    }
-
-    /// One job at a time: what comes up meanwhile is in the next.
-    fn look_up(&mut self) {
-        if self.looking.is_some() || (self.to_look_up.is_empty() && self.to_inspect.is_empty()) {
-            return;
-        }
-        let nexthops: Vec<FibNexthop> = std::mem::take(&mut self.to_look_up).into_iter().collect();
-        let prefixes: Vec<IpNet> = std::mem::take(&mut self.to_inspect).into_iter().collect();
-        let addresses: Vec<IpAddr> = nexthops
-            .iter()
-            .map(|nexthop| nexthop.address)
-            .chain(prefixes.iter().map(|prefix| prefix.addr()))
-            .collect();
-        self.looking = Some((nexthops, prefixes));
-        if self.worker.jobs.try_send(Job::Lookup(addresses)).is_err() {
-            debug!("the writer thread takes no jobs");
-        }
-    }
-
-    fn looked_up(&mut self, found: Vec<(IpAddr, Result<Option<Lookup>, KernelError>)>) {
-        let Some((nexthops, prefixes)) = self.looking.take() else { return };
-        let mut found = found.into_iter().map(|(address, found)| {
-            found.unwrap_or_else(|error| {
-                warn!(%address, %error, "lookup failed");
-                None
-            })
-        });
-        for nexthop in nexthops {
-            let lookup = found.next().flatten();
-            // A link or address event may have made it direct in the meantime.
-            if self.indirect.contains(&nexthop) {
-                let hop = lookup.and_then(|lookup| self.usable(&nexthop, &lookup));
-                self.fib.resolved(&nexthop, hop);
-            }
-        }
-        for prefix in prefixes {
-            let lookup = found.next().flatten();
-            self.fib.inspected(prefix, lookup.as_ref().map(|lookup| &lookup.route));
-        }
-    }
-
-    fn usable(&self, nexthop: &FibNexthop, lookup: &Lookup) -> Option<super::Hop> {
-        let ours = lookup.route.protocol == self.fib.install().protocol;
-        let hop = lookup.hop.filter(|hop| self.topology.usable(hop.ifindex))?;
-        (lookup.route.kind == RTN_UNICAST && (!ours || nexthop.recursive)).then_some(hop)
-    }
-
     fn answered(&mut self, answer: Answer) -> Result<(), KernelError> {
         match answer {
             Answer::Lookup(found) => {
@@ -389,75 +318,6 @@ impl<F: SpeakerFeedback> Driver<F> {
         self.publish();
     }
 
-    fn kernel_events(&mut self, events: Vec<KernelEvent>) {
-        let now = Instant::now();
-        for event in events {
-            match event {
-                KernelEvent::Link(link) => self.link(now, link, true),
-                KernelEvent::LinkGone(link) => self.link(now, Link { usable: false, ..link }, false),
-                KernelEvent::Address(address, present) => {
-                    if self.topology.address_changed(address, present) {
-                        self.fib.try_again(now);
-                        self.resolve_all();
-                        self.publish();
-                    }
-                }
-                KernelEvent::Route { route, replaced, port } => {
-                    if replaced {
-                        self.fib.route_replaced(now, &route, &who(port));
-                    }
-                    self.routes_changed(&route);
-                }
-                KernelEvent::RouteGone { route, port } => {
-                    if port == 0 && route.protocol == self.fib.install().protocol {
-                        // The kernel itself: the route went with its nexthop object, which is looked at.
-                        self.verify = true;
-                    } else {
-                        self.fib.route_gone(now, &route, &who(port));
-                    }
-                    self.routes_changed(&route);
-                }
-                KernelEvent::Nexthop { object, port } => self.fib.nexthop_changed(now, &object, &who(port)),
-                KernelEvent::NexthopGone { id, port } => self.fib.nexthop_gone(now, id, &who(port)),
-                KernelEvent::Overrun => {
-                    warn!("kernel notifications were lost: reading everything anew");
-                    self.resync = true;
-                }
-            }
-        }
-    }
-
-    fn link(&mut self, now: Instant, link: Link, exists: bool) {
-        let Link { index: ifindex, usable, .. } = link;
-        let name = link.name.clone();
-        let before = if exists { self.topology.link_changed(link) } else { self.topology.link_gone(ifindex) };
-        let was_usable = before.is_some_and(|link| link.usable);
-        if was_usable == usable {
-            if !exists {
-                self.publish();
-            }
-            return;
-        }
-        info!(ifname = name, ifindex, usable, "link");
-        if usable {
-            self.fib.try_again(now);
-            self.outgoing.push_back(Feedback::LinkUp { ifindex, name });
-        } else {
-            self.fib.link_lost(ifindex);
-            self.outgoing.push_back(Feedback::LinkDown { ifindex, name });
-        }
-        self.verify = true;
-        self.resolve_all();
-        self.publish();
-    }
-
-    /// The way to next hops that are not on link may be another now.
-    fn routes_changed(&mut self, route: &KernelRoute) {
-        if route.kind == RTN_UNICAST {
-            self.to_look_up.extend(self.indirect.iter().copied());
-        }
-    }
-
     fn command(&mut self, command: Command) {
         match command {
             Command::Blackholes(prefixes) => self.fib.set_blackholes(prefixes),
@@ -497,16 +357,5 @@ impl<F: SpeakerFeedback> Driver<F> {
 
     fn publish(&self) {
         self.publish.send_replace(Arc::new(self.topology.clone()));
-    }
-}
-
-/// Who is behind a netlink port, as far as that can be known afterwards.
-fn who(port: u32) -> String {
-    if port == 0 {
-        return "the kernel".into();
-    }
-    match std::fs::read_to_string(format!("/proc/{port}/comm")) {
-        Ok(name) => format!("{} (process {port})", name.trim()),
-        Err(_) => format!("process or socket {port}, already gone"),
     }
 }

@@ -10,6 +10,7 @@ use std::time::Instant;
 use ipnet::IpNet;
 
 use super::groups::{GroupState, Members};
+use super::plan::Target;
 use super::status::Repair;
 use super::table::{NONE, PLAIN, State};
 use super::{Fib, Note};
@@ -23,6 +24,7 @@ const MOST_SUSPECTS: usize = 65_536;
 impl Fib {
     /// A link went down, lost its carrier or was deleted.
     pub fn link_lost(&mut self, ifindex: u32) {
+        self.verify_in_flight();
         let lost: Vec<u32> = self
             .groups
             .hops
@@ -55,11 +57,12 @@ impl Fib {
         let Some(hop) = self.groups.hops.get_mut(place) else { return };
         hop.present = false;
         hop.altered = false;
+        // Of a group with a request in flight nothing can be said before it has landed: it is verified then.
         let containing: Vec<(u32, Members)> = self
             .groups
             .groups
             .iter()
-            .filter(|(_, group)| group.members.contains(&place))
+            .filter(|(_, group)| !group.planned && group.members.contains(&place))
             .map(|(at, group)| (at, group.members.iter().copied().filter(|hop| *hop != place).collect()))
             .collect();
         for (group, rest) in containing {
@@ -180,6 +183,9 @@ impl Fib {
             }) else {
                 continue;
             };
+            if self.is_stray(prefix) {
+                continue; // On its way out: the next try finds the place free.
+            }
             if route.protocol == self.install.protocol && route.kind == RTN_UNICAST {
                 // A leftover of ours: replaced in place.
                 self.clear_failure(slot);
@@ -192,15 +198,37 @@ impl Fib {
         }
     }
 
+    /// What is in flight may have been written before or after an event: compared once it has landed.
+    fn verify_in_flight(&mut self) {
+        if !self.in_flight.is_empty() {
+            self.notes.push(Note::Verify);
+        }
+    }
+
+    fn is_stray(&self, prefix: IpNet) -> bool {
+        let flying = self.in_flight.iter().filter_map(|target| match target {
+            Target::Stray(stray) => Some(stray),
+            _ => None,
+        });
+        let retried = self.stray_retry.iter().map(|(_, stray)| stray);
+        self.strays.iter().chain(retried).chain(flying).any(|stray| stray.key == self.key(prefix))
+    }
+
     /// Someone else deleted a nexthop object or group.
     pub fn nexthop_gone(&mut self, now: Instant, id: u32, who: &str) {
+        self.verify_in_flight();
         if let Some(hop) = self.groups.hop_with_id(id) {
             if self.groups.hops.get(hop).is_some_and(|hop| hop.present) {
                 self.repair(now, format!("nexthop {id}"), who);
                 self.hop_lost(hop);
             }
         } else if let Some(group) = self.groups.group_with_id(id) {
-            if self.groups.groups.get(group).is_some_and(|group| group.state == GroupState::Live) {
+            if self
+                .groups
+                .groups
+                .get(group)
+                .is_some_and(|group| group.state == GroupState::Live && !group.planned)
+            {
                 self.repair(now, format!("nexthop group {id}"), who);
                 self.group_died(group);
             }
@@ -211,6 +239,7 @@ impl Fib {
 
     /// Someone else made or changed a nexthop object or group.
     pub fn nexthop_changed(&mut self, now: Instant, object: &NexthopObject, who: &str) {
+        self.verify_in_flight();
         if !self.differs(object) {
             return;
         }
@@ -224,7 +253,9 @@ impl Fib {
             return hop.present && object.hop != Some(hop.hop);
         }
         if let Some(group) = self.groups.group_with_id(object.id).and_then(|at| self.groups.groups.get(at)) {
-            return group.state == GroupState::Live && self.members(object) != Some(group.members.clone());
+            return group.state == GroupState::Live
+                && !group.planned
+                && self.members(object) != Some(group.members.clone());
         }
         self.groups.ids.taken.insert(object.id);
         false

@@ -204,7 +204,7 @@ impl Groups {
     /// The hops a set leads to now; `None`: nowhere, or not known yet.
     pub(super) fn effective(&mut self, set: u32) -> Option<Members> {
         let epoch = self.epoch;
-        let Some(known) = self.sets.get(set) else { return None };
+        let known = self.sets.get(set)?;
         if known.epoch == epoch {
             return known.members.clone();
         }
@@ -336,10 +336,6 @@ impl Groups {
             group.users[family] = group.users[family].saturating_add_signed(by);
             self.idle |= group.users() == 0;
         }
-    }
-
-    pub(super) fn set_count(&self) -> usize {
-        self.sets.len()
     }
 
     /// Drops sets and next hops nobody names any more, now and then; `wanted` names the sets of pending

@@ -82,8 +82,15 @@ impl Blackholes {
         self.wanted.as_ref().is_some_and(|wanted| wanted.contains(&prefix))
     }
 
+    /// How many are in the kernel, as far as is confirmed.
     pub(super) fn len(&self) -> usize {
-        self.states.values().filter(|state| matches!(state, State::Present)).count()
+        let there = |state: &&State| {
+            matches!(
+                state,
+                State::Present | State::InFlight { creating: false } | State::Refused { present: true, .. }
+            )
+        };
+        self.states.values().filter(there).count()
     }
 
     /// Those the kernel refuses.

@@ -82,6 +82,8 @@ impl Fib {
             None => {
                 (group.state, group.tries) = (GroupState::Live, 0);
                 self.groups.set_members(place, members);
+                // What its set leads to may have changed meanwhile.
+                self.groups.dirty.insert(place);
                 if incomplete {
                     self.notes.push(Note::Verify);
                 }
@@ -115,10 +117,12 @@ impl Fib {
             self.groups.idle |= group.users() == 0;
         }
         let Some(entry) = self.table.pending_mut(slot) else { return };
-        let lost = std::mem::take(&mut entry.lost);
+        let lost = entry.lost.take();
         let (prefix, installed) = (entry.prefix, entry.installed);
         match refusal {
-            None => self.route_moved(slot, if lost { NONE } else { to }),
+            // Others took it away after this was written or refused: made anew.
+            _ if lost.is_some() => self.route_moved(slot, lost.unwrap_or(NONE)),
+            None => self.route_moved(slot, to),
             Some(refusal) => match (installed == NONE, to == NONE, refusal.errno) {
                 // Deleting what is gone, or replacing it: it is gone.
                 (_, true, libc::ESRCH | libc::ENOENT) => self.route_moved(slot, NONE),

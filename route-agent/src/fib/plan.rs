@@ -193,7 +193,14 @@ impl Fib {
             installed
         };
         if want == NONE {
-            if from == NONE {
+            // What others wrote in our name meanwhile goes with it: the RIB will not name it again.
+            let left = self.suspects.remove(&prefix).map_or(from, |(left, _)| left);
+            if left != from {
+                self.table.set_installed(slot, left);
+                self.add_users(from, prefix, -1);
+                self.add_users(left, prefix, 1);
+            }
+            if left == NONE {
                 return self.finish(slot);
             }
             return self.launch(slot, NONE, Request::DeleteRoute { key, blackhole: false }, batch);

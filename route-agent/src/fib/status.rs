@@ -5,9 +5,9 @@ use std::time::Instant;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::Fib;
-use super::groups::{GroupState, Reach};
+use super::groups::{Group, GroupState, Reach};
 use super::table::{PLAIN, State};
+use super::{Fib, Resend};
 use crate::kernel::sysctl::SysctlChange;
 
 /// Lines of each list; the counts are complete.
@@ -167,12 +167,19 @@ impl Fib {
                 .collect(),
             drift: self.drift,
             resyncs: self.resyncs,
-            converged: self.swept()
-                && self.table.pending_len() == 0
-                && self.in_flight.is_empty()
-                && !self.stalled,
+            converged: self.complete(),
             ..FibStatus::default()
         }
+    }
+
+    /// Everything wanted is in the kernel, as far as is known, and nothing else of ours.
+    fn complete(&self) -> bool {
+        let as_wanted = |group: &Group| group.state == GroupState::Live || group.users() == 0;
+        self.swept()
+            && self.is_quiet()
+            && self.resend == Resend::No
+            && self.groups.dirty.is_empty()
+            && self.groups.groups.iter().all(|(_, group)| as_wanted(group))
     }
 
     fn failed_objects(&self, age: impl Fn(Instant) -> u64) -> Vec<FailedRoute> {

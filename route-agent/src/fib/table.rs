@@ -41,8 +41,8 @@ pub(super) struct Pending {
     pub(super) state: State,
     /// The wish changed while in flight (and the entry is in the queue).
     pub(super) again: bool,
-    /// Others took the route away while in flight.
-    pub(super) lost: bool,
+    /// Others took the route away while in flight: what they left, [`NONE`] or [`PLAIN`].
+    pub(super) lost: Option<u32>,
     /// The RIB was told, or will be, that it is not in the kernel as wanted.
     pub(super) reported: bool,
 }
@@ -100,7 +100,7 @@ impl Table {
             installed,
             state: State::Queued,
             again: false,
-            lost: false,
+            lost: None,
             reported: false,
         };
         let slot = self.pending.insert(entry);

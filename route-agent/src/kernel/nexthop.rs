@@ -7,8 +7,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use netlink_packet_core::{
-    DecodeError, Emitable, NetlinkDeserializable, NetlinkHeader, NetlinkSerializable, Nla, NlaBuffer,
-    NlasIterator, Parseable, parse_u16, parse_u32,
+    DecodeError, Emitable, NetlinkDeserializable, NetlinkHeader, NetlinkPayload, NetlinkSerializable, Nla,
+    NlaBuffer, NlasIterator, Parseable, parse_u16, parse_u32,
 };
 
 /// `RTM_NEWNEXTHOP`.
@@ -218,6 +218,12 @@ impl NetlinkSerializable for NexthopNetlinkMessage {
     }
 }
 
+impl From<NexthopNetlinkMessage> for NetlinkPayload<NexthopNetlinkMessage> {
+    fn from(message: NexthopNetlinkMessage) -> Self {
+        Self::InnerMessage(message)
+    }
+}
+
 impl NetlinkDeserializable for NexthopNetlinkMessage {
     type Error = DecodeError;
 
@@ -235,7 +241,7 @@ impl NetlinkDeserializable for NexthopNetlinkMessage {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use netlink_packet_core::{NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
+    use netlink_packet_core::{NLM_F_REQUEST, NetlinkMessage};
     use proptest::prelude::*;
 
     fn attribute() -> impl Strategy<Value = NexthopAttribute> {

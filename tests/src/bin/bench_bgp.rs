@@ -18,13 +18,12 @@ use towpath_tests::feeder::{Config, Feeder, load};
 use towpath_tests::netns::Netns;
 use towpath_tests::sandbox::Sandbox;
 use towpath_tests::speakers::{Neighbor, Router};
+use towpath_tests::tables;
 
 const LIMIT: Duration = Duration::from_secs(120);
 const DAEMON_AS: u32 = 65_000;
 const FEEDER_AS: u32 = 65_001;
 const RECEIVER_AS: u32 = 65_002;
-const START: &str = "<!-- bench-bgp -->";
-const END: &str = "<!-- /bench-bgp -->";
 
 /// Measures how fast routes go from one peer into the kernel and to another peer.
 #[derive(Debug, Parser)]
@@ -285,19 +284,6 @@ fn table(routes: usize, results: &BTreeMap<Daemon, (Vec<Sample>, String)>) -> St
     text
 }
 
-/// Replaces what stands between the two marks of a file, or adds it at the end.
-fn put(path: &Path, table: &str) -> anyhow::Result<()> {
-    let old = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::from("# Benchmarks\n\n"),
-        Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),
-    };
-    let (before, rest) = old.split_once(START).unwrap_or((&old, ""));
-    let after = rest.split_once(END).map_or("\n", |(_, after)| after);
-    std::fs::write(path, format!("{before}{START}\n{table}{END}{after}"))
-        .with_context(|| format!("writing {}", path.display()))
-}
-
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let towpath = match &arguments.towpath {
@@ -321,7 +307,7 @@ fn main() -> anyhow::Result<()> {
     let text = table(arguments.routes, &results);
     println!("{text}");
     if let Some(path) = &arguments.write {
-        put(path, &text)?;
+        tables::replace(path, "bench-bgp", &text)?;
     }
     Ok(())
 }
@@ -356,18 +342,6 @@ mod tests {
         ]);
         let text = table(1000, &results);
         assert!(text.contains("| Towpath (0) | 3 | 20 (10-30) 0.20x |"), "{text}");
-    }
-
-    #[test]
-    fn writing_again_replaces_the_table_and_keeps_the_text_around_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("benchmarks.md");
-        put(&path, "one\n").unwrap();
-        let text = std::fs::read_to_string(&path).unwrap();
-        std::fs::write(&path, format!("{text}\nafter\n")).unwrap();
-        put(&path, "two\n").unwrap();
-        let text = std::fs::read_to_string(&path).unwrap();
-        assert_eq!(text, format!("# Benchmarks\n\n{START}\ntwo\n{END}\n\nafter\n"));
     }
 
     #[test]

@@ -1,0 +1,92 @@
+//! What the kernel reports: to the pure core, and to the speaker where it concerns links.
+
+use std::time::Instant;
+
+use tracing::{info, warn};
+
+use super::Driver;
+use crate::fib::run::{Feedback, SpeakerFeedback};
+use crate::kernel::monitor::KernelEvent;
+use crate::kernel::{KernelRoute, Link, RTN_UNICAST};
+
+impl<F: SpeakerFeedback> Driver<F> {
+    pub(super) fn kernel_events(&mut self, events: Vec<KernelEvent>) {
+        let now = Instant::now();
+        for event in events {
+            match event {
+                KernelEvent::Link(link) => self.link(now, link, true),
+                KernelEvent::LinkGone(link) => self.link(now, Link { usable: false, ..link }, false),
+                KernelEvent::Address(address, present) => {
+                    if self.topology.address_changed(address, present) {
+                        self.fib.try_again(now);
+                        self.resolve_all();
+                        self.publish();
+                    }
+                }
+                KernelEvent::Route { route, replaced, port } => {
+                    if replaced {
+                        self.fib.route_replaced(now, &route, &who(port));
+                    }
+                    self.routes_changed(&route);
+                }
+                KernelEvent::RouteGone { route, port } => {
+                    if port == 0 && route.protocol == self.fib.install().protocol {
+                        // The kernel itself: the route went with its nexthop object, which is looked at.
+                        self.verify = true;
+                    } else {
+                        self.fib.route_gone(now, &route, &who(port));
+                    }
+                    self.routes_changed(&route);
+                }
+                KernelEvent::Nexthop { object, port } => self.fib.nexthop_changed(now, &object, &who(port)),
+                KernelEvent::NexthopGone { id, port } => self.fib.nexthop_gone(now, id, &who(port)),
+                KernelEvent::Overrun => {
+                    warn!("kernel notifications were lost: reading everything anew");
+                    self.resync = true;
+                }
+            }
+        }
+    }
+
+    fn link(&mut self, now: Instant, link: Link, exists: bool) {
+        let Link { index: ifindex, usable, .. } = link;
+        let name = link.name.clone();
+        let before = if exists { self.topology.link_changed(link) } else { self.topology.link_gone(ifindex) };
+        let was_usable = before.is_some_and(|link| link.usable);
+        if was_usable == usable {
+            if !exists {
+                self.publish();
+            }
+            return;
+        }
+        info!(ifname = name, ifindex, usable, "link");
+        if usable {
+            self.fib.try_again(now);
+            self.outgoing.push_back(Feedback::LinkUp { ifindex, name });
+        } else {
+            self.fib.link_lost(ifindex);
+            self.outgoing.push_back(Feedback::LinkDown { ifindex, name });
+        }
+        self.verify = true;
+        self.resolve_all();
+        self.publish();
+    }
+
+    /// The way to next hops that are not on link may be another now.
+    fn routes_changed(&mut self, route: &KernelRoute) {
+        if route.kind == RTN_UNICAST {
+            self.to_look_up.extend(self.indirect.iter().copied());
+        }
+    }
+}
+
+/// Who is behind a netlink port, as far as that can be known afterwards.
+fn who(port: u32) -> String {
+    if port == 0 {
+        return "the kernel".into();
+    }
+    match std::fs::read_to_string(format!("/proc/{port}/comm")) {
+        Ok(name) => format!("{} (process {port})", name.trim()),
+        Err(_) => format!("process or socket {port}, already gone"),
+    }
+}
