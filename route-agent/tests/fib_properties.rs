@@ -582,3 +582,22 @@ fn a_route_of_ours_under_a_former_metric_is_removed_with_the_sweep() {
     let key = RouteKey { prefix: prefix(1), table: 254, metric: 21, protocol: OURS };
     assert_eq!(world.fib.plan(world.now, 10), [Request::DeleteRoute { key, blackhole: false }]);
 }
+
+#[test]
+fn a_blackhole_of_ours_under_a_former_protocol_makes_room_for_the_new_one() {
+    let mut world = World::new();
+    world.kernel.blackholes.insert(prefix(1));
+    world.fib.adopt(&world.kernel.snapshot());
+    world.fib.set_blackholes([prefix(1)].into());
+    world.settle();
+    let install = Install { protocol: OURS + 10, local_protocol: LOCAL + 10, ..install() };
+    world.fib.restart(install, &world.kernel.snapshot());
+    let key = |protocol| RouteKey { prefix: prefix(1), table: 254, metric: BLACKHOLE_METRIC, protocol };
+    assert_eq!(
+        world.fib.plan(world.now, 10),
+        [
+            Request::DeleteRoute { key: key(LOCAL), blackhole: true },
+            Request::Blackhole { key: key(LOCAL + 10) }
+        ]
+    );
+}

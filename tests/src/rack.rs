@@ -4,6 +4,7 @@
 //! fd00:i::1 and fd00:i::2. The node is AS 65001; neighbour `i` of [`Rack::feeder`] is AS 65100 + i.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use crate::agent::LIMIT;
 use crate::feeder::{Config, Feeder};
@@ -95,6 +96,14 @@ impl Rack {
     /// # Errors
     /// When it does not come up.
     pub fn feeder(&self, i: u8) -> anyhow::Result<Feeder> {
-        Feeder::connect(self.neighbor(i), None, Self::node_address(i), &Self::config(i), LIMIT)
+        self.feeder_within(i, LIMIT)
+    }
+
+    /// [`Rack::feeder`] with another limit: for a session that must not come up.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn feeder_within(&self, i: u8, limit: Duration) -> anyhow::Result<Feeder> {
+        Feeder::connect(self.neighbor(i), None, Self::node_address(i), &Self::config(i), limit)
     }
 }

@@ -54,12 +54,13 @@ impl Fib {
     fn adopt_route(&mut self, route: &KernelRoute, by_id: &FxHashMap<u32, u32>) {
         let KernelRoute { prefix, table, metric, protocol, .. } = *route;
         let key = RouteKey { prefix, table, metric, protocol };
-        if protocol == self.install.local_protocol {
-            // Pod routes carry the same protocol and belong to the plugin.
-            if route.kind == RTN_BLACKHOLE {
-                self.blackholes.adopt(key);
-            }
+        // Also one under a former protocol number: the new one cannot stand beside it.
+        if route.kind == RTN_BLACKHOLE {
+            self.blackholes.adopt(key);
             return;
+        }
+        if protocol == self.install.local_protocol {
+            return; // a pod route, which belongs to the plugin
         }
         let group = route.nexthop_id.and_then(|id| by_id.get(&id).copied()).unwrap_or(PLAIN);
         self.add_users(group, prefix, 1);
