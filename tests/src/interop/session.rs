@@ -276,9 +276,9 @@ pub fn their_limit_of_prefixes_is_shown_in_words(program: Program) -> anyhow::Re
     }
     let name = peer_name(1, false);
     let words = "before that the peer ended the session: Cease, too many prefixes";
-    let peer = bed.agent.until_peer(&name, words, |peer| {
-        peer.reason.as_ref().is_some_and(|reason| reason.contains(words))
-    })?;
+    let peer = bed
+        .agent
+        .until_peer(&name, words, |peer| peer.reason.as_ref().is_some_and(|reason| reason.contains(words)))?;
     let error = peer.last_error.as_ref().map(|error| (error.code, error.subcode, error.received));
     ensure!(error == Some((6, 1, true)), "{peer:#?}");
     Ok(())
