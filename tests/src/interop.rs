@@ -2,7 +2,7 @@
 //!
 //! A [`Plan`] puts a transit towpath in the middle (the hub) and routers around it, each on a link of its
 //! own; [`Plan::start`] makes a [`Bed`] of it. The scenarios in the modules below take the [`Program`] to
-//! run against; [`interop_column!`] makes tests of all of them, so a further program is one more column.
+//! run against; [`interop_column!`](crate::interop_column) makes tests of all of them, so a further program is one more column.
 //!
 //! Router `n` (from 1) has AS 65000+n, `10.0.n.1` and `fd00:0:0:n::1` towards the hub (`.2`), and announces
 //! `10.(100+n).0.0/16` and `fd00:(100+n)::/32`, of which it has the first address. The hub has AS 65000
