@@ -84,7 +84,11 @@ fn source_address(source: &Source, remote: SocketAddr) -> io::Result<Option<Sock
         Source::Interface(name) => interface_addresses(interface_index(name)?)?
             .into_iter()
             .map(|net| net.addr())
-            .find(|address| address.is_ipv6() == remote.is_ipv6() && !is_link_local(*address))
+            .find(|address| {
+                // `lo` has 127.0.0.1 first, which reaches nobody else.
+                let reaches = !is_link_local(*address) && address.is_loopback() == remote.ip().is_loopback();
+                address.is_ipv6() == remote.is_ipv6() && reaches
+            })
             .ok_or_else(|| {
                 io::Error::new(
                     io::ErrorKind::AddrNotAvailable,
