@@ -883,7 +883,7 @@ fn reasons_read_as_sentences() {
     let shutdown = Notification { code: ErrorCode::Cease, subcode: 2, data: b"\x05a\x1b[2Jignored".to_vec() };
     let cases: Vec<(DownReason, &Peer, &[&str])> = vec![
         (failed("Connection refused (os error 111)"), &plain, &["192.0.2.9:179 refused"]),
-        (failed("No route to host (os error 113)"), &plain, &["no route to 192.0.2.9:179"]),
+        (failed("No route to host (os error 113)"), &plain, &["no route to 192.0.2.9:179", "TTL 1"]),
         (failed("timed out after 5 s"), &plain, &["no answer", "probably a filter", "TTL 1"]),
         (failed("timed out after 5 s"), &keyed, &["probably a wrong password", "GTSM"]),
         (failed("broken"), &plain, &["failed: broken"]),

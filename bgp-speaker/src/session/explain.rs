@@ -59,7 +59,14 @@ fn connect_failed(text: &str, config: &Peer) -> String {
             "{peer} refused the connection: no BGP speaker listens there, or it does not know this address"
         )
     } else if says(&["unreachable", "no route"]) {
-        format!("no route to {peer}, or nobody answers for its address on the link ({text})")
+        // EHOSTUNREACH is also what the kernel makes of a router's "time exceeded"; ENETUNREACH is not.
+        let hops = match config.ttl {
+            Ttl::Multihop(ttl) if ttl < 255 && says(&["no route"]) => {
+                format!(", or the peer is further away than TTL {ttl}")
+            }
+            Ttl::Multihop(_) | Ttl::Security(_) => String::new(),
+        };
+        format!("no route to {peer}, or nobody answers for its address on the link{hops} ({text})")
     } else if says(&["timed out", "timeout", "elapsed"]) {
         let password = if config.md5.is_some() { "a wrong password, " } else { "" };
         let hops = match config.ttl {
