@@ -136,7 +136,7 @@ impl Plan {
     /// # Errors
     /// Without the right to make namespaces.
     pub fn new() -> anyhow::Result<Self> {
-        let hub = Netns::fresh()?;
+        let hub = fresh()?;
         for address in HUB_ADDRESSES {
             hub.ip(&format!("address add {address} dev lo"))?;
         }
@@ -163,7 +163,7 @@ impl Plan {
     /// With the words of `ip`.
     pub fn spoke_with(&mut self, program: Program, v4: bool) -> anyhow::Result<&mut Spoke> {
         let n = self.spokes.len() + 1;
-        let netns = Netns::fresh()?;
+        let netns = fresh()?;
         let [theirs4, ours4] = [1, 2].map(|end| format!("10.0.{n}.{end}/24"));
         let [theirs6, ours6] = [1, 2].map(|end| format!("fd00:0:0:{n}::{end}/64"));
         let (theirs, ours): (Vec<&str>, Vec<&str>) = if v4 {
@@ -244,6 +244,15 @@ impl Plan {
         bed.others.iter().try_for_each(Other::until_established)?;
         Ok(bed)
     }
+}
+
+/// A namespace whose link-local addresses can be used at once: a router that starts without one announces
+/// other next hops than one that starts later.
+fn fresh() -> anyhow::Result<Netns> {
+    let netns = Netns::fresh()?;
+    netns.sysctl("net/ipv6/conf/default/accept_dad", "0")?;
+    netns.sysctl("net/ipv6/conf/default/dad_transmits", "0")?;
+    Ok(netns)
 }
 
 /// Name of the BGPPeer for router `n`.
@@ -399,7 +408,8 @@ macro_rules! interop_column {
             exchange::each_side_can_ask_for_all_routes_again,
             session::passwords_decide_and_can_be_changed,
             session::as_numbers_have_four_octets,
-            session::ttl_rules_hold_near_and_far,
+            session::ttl_security_lets_only_neighbours_in,
+            session::a_far_neighbour_needs_multihop,
             session::either_side_can_be_the_one_that_waits,
             session::the_smaller_hold_time_counts,
             session::operators_read_why_a_session_was_shut_down,
