@@ -582,3 +582,46 @@ fn a_route_of_ours_under_a_former_metric_is_removed_with_the_sweep() {
     let key = RouteKey { prefix: prefix(1), table: 254, metric: 21, protocol: OURS };
     assert_eq!(world.fib.plan(world.now, 10), [Request::DeleteRoute { key, blackhole: false }]);
 }
+
+#[test]
+fn a_route_the_dump_names_twice_is_adopted_once_and_not_swept() {
+    let hop = Hop { gateway: nexthop(0).address, ifindex: 1, onlink: false };
+    let object = |id, hop: Option<Hop>, members: &[u32]| NexthopObject {
+        id,
+        protocol: OURS,
+        hop,
+        members: members.iter().copied().collect(),
+    };
+    let route = |index, metric| KernelRoute {
+        prefix: prefix(index),
+        table: 254,
+        metric,
+        protocol: OURS,
+        kind: RTN_UNICAST,
+        tos: 0,
+        nexthop_id: Some(2),
+    };
+    let snapshot = Snapshot {
+        nexthops: vec![object(1, Some(hop), &[]), object(2, None, &[1])],
+        // In use and under a former metric, both twice; and one with a type of service, which we never make.
+        routes: vec![
+            route(1, 20),
+            route(2, 30),
+            route(1, 20),
+            route(2, 30),
+            KernelRoute { tos: 8, ..route(1, 20) },
+        ],
+        ..Snapshot::default()
+    };
+    let mut fib = Fib::new(install());
+    let now = Instant::now();
+    fib.adopt(&snapshot);
+    fib.changes(now, 1, vec![BestChange { id: PrefixId(0), prefix: prefix(1), nexthops: Some(set(1)) }]);
+    for nexthop in fib.take_unresolved() {
+        fib.resolved(&nexthop, Some(hop));
+    }
+    fib.converged();
+    let requests = fib.plan(now, 100);
+    let key = RouteKey { prefix: prefix(2), table: 254, metric: 30, protocol: OURS };
+    assert_eq!(requests, [Request::DeleteRoute { key, blackhole: false }]);
+}

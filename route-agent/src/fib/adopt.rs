@@ -5,7 +5,7 @@
 //! the sweep: routes first, then groups, then nexthops.
 
 use api::desired::Install;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::groups::{Group, GroupState, HopState, Nexthop, Reach};
 use super::local::Blackholes;
@@ -45,15 +45,26 @@ impl Fib {
                 None => self.leftovers.push(object.id),
             }
         }
+        let mut former = FxHashSet::default();
         for route in &snapshot.routes {
-            self.adopt_route(route, &by_id);
+            self.adopt_route(route, &by_id, &mut former);
         }
         self.groups.idle = true;
     }
 
-    fn adopt_route(&mut self, route: &KernelRoute, by_id: &FxHashMap<u32, u32>) {
+    /// A key that is known already is left out: removing the second would remove the first, which is in use.
+    fn adopt_route(
+        &mut self,
+        route: &KernelRoute,
+        by_id: &FxHashMap<u32, u32>,
+        former: &mut FxHashSet<RouteKey>,
+    ) {
         let KernelRoute { prefix, table, metric, protocol, .. } = *route;
         let key = RouteKey { prefix, table, metric, protocol };
+        if route.tos != 0 {
+            // Not one we would make, and our key for it would name another.
+            return;
+        }
         if protocol == self.install.local_protocol {
             // Pod routes carry the same protocol and belong to the plugin.
             if route.kind == RTN_BLACKHOLE {
@@ -61,12 +72,17 @@ impl Fib {
             }
             return;
         }
-        let group = route.nexthop_id.and_then(|id| by_id.get(&id).copied()).unwrap_or(PLAIN);
-        self.add_users(group, prefix, 1);
-        if key == self.key(prefix) && route.tos == 0 && self.adopted.insert(prefix, group).is_none() {
+        let in_use = key == self.key(prefix);
+        if (in_use && self.adopted.contains_key(&prefix)) || (!in_use && !former.insert(key)) {
             return;
         }
-        self.former.push(Stray { key, group, attempts: 0 });
+        let group = route.nexthop_id.and_then(|id| by_id.get(&id).copied()).unwrap_or(PLAIN);
+        self.add_users(group, prefix, 1);
+        if in_use {
+            self.adopted.insert(prefix, group);
+        } else {
+            self.former.push(Stray { key, group, attempts: 0 });
+        }
     }
 
     /// Starts over from a new dump, with everything to be sent again by the RIB: after lost
@@ -102,7 +118,7 @@ impl Fib {
     /// be there: the number of routes by group. Returns the difference; any asks for a resync.
     pub fn audit(&mut self, routes: &[KernelRoute]) -> u64 {
         let mut found: FxHashMap<u32, i64> = FxHashMap::default();
-        for route in routes {
+        for route in routes.iter().filter(|route| route.tos == 0) {
             let group = route.nexthop_id.and_then(|id| self.groups.group_with_id(id)).unwrap_or(PLAIN);
             *found.entry(group).or_default() += 1;
         }
