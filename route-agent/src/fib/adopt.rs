@@ -114,11 +114,12 @@ impl Fib {
         *self = fresh;
     }
 
-    /// Compares a dump of our routes, read while nothing was in flight or pending, with what is thought to
-    /// be there: the number of routes by group. Returns the difference; any asks for a resync.
+    /// Compares a dump of our routes, read while nothing was queued or in flight, with what is thought to be
+    /// there: the number of routes by group, and the blackholes. Returns the difference; any asks for a resync.
     pub fn audit(&mut self, routes: &[KernelRoute]) -> u64 {
         let mut found: FxHashMap<u32, i64> = FxHashMap::default();
-        for route in routes.iter().filter(|route| route.tos == 0) {
+        let learned = |route: &&KernelRoute| route.tos == 0 && route.protocol == self.install.protocol;
+        for route in routes.iter().filter(learned) {
             let group = route.nexthop_id.and_then(|id| self.groups.group_with_id(id)).unwrap_or(PLAIN);
             *found.entry(group).or_default() += 1;
         }
@@ -126,7 +127,8 @@ impl Fib {
         for (place, group) in self.groups.groups.iter().filter(|(_, group)| group.state == GroupState::Live) {
             *found.entry(place).or_default() -= i64::from(group.users());
         }
-        self.drift = found.values().map(|difference| difference.unsigned_abs()).sum();
+        let differences = found.values().map(|difference| difference.unsigned_abs()).sum::<u64>();
+        self.drift = differences + self.blackholes.audit(routes);
         if self.drift != 0 {
             self.stalled = true;
             self.notes.push(Note::Resync);

@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use super::outcome::pause;
 use super::plan::{Batch, Target};
 use super::{Refusal, Request, RouteKey};
-use crate::kernel::KernelRoute;
+use crate::kernel::{KernelRoute, RTN_BLACKHOLE};
 
 /// Metric of blackholes. Not the very highest, which some tools use to mean "none".
 pub const BLACKHOLE_METRIC: u32 = u32::MAX - 1;
@@ -80,6 +80,23 @@ impl Blackholes {
         }
         self.dirty = true;
         self.wanted.as_ref().is_some_and(|wanted| wanted.contains(&prefix))
+    }
+
+    /// How many of those thought to be in the kernel a dump lacks, and how many it has beside them.
+    pub(super) fn audit(&self, routes: &[KernelRoute]) -> u64 {
+        let found: BTreeSet<IpNet> = routes
+            .iter()
+            .filter(|route| {
+                route.kind == RTN_BLACKHOLE && route.protocol == self.protocol && self.is_at(route)
+            })
+            .map(|route| route.prefix)
+            .collect();
+        let lost = self
+            .states
+            .iter()
+            .filter(|(prefix, state)| matches!(state, State::Present) && !found.contains(prefix));
+        let strange = found.iter().filter(|prefix| !self.states.contains_key(prefix));
+        (lost.count() + strange.count()) as u64
     }
 
     /// How many are in the kernel, as far as is confirmed.

@@ -282,9 +282,10 @@ impl Fib {
         std::mem::take(&mut self.notes)
     }
 
-    /// Nothing is in flight, pending or to be swept: kernel and wishes can be compared.
+    /// Nothing is queued, in flight or to be swept: the kernel holds what is thought to be there. Prefixes that
+    /// wait for a next hop, or for another's route to go, may remain.
     pub fn is_quiet(&self) -> bool {
-        self.in_flight.is_empty() && self.table.pending_len() == 0 && self.strays.is_empty() && !self.stalled
+        self.in_flight.is_empty() && self.table.queue_is_empty() && self.strays.is_empty() && !self.stalled
     }
 
     /// Protocol, table and metric in use.
