@@ -15,4 +15,5 @@ pub mod fib;
 pub mod kernel;
 mod local;
 mod respond;
+pub mod state;
 pub mod status;

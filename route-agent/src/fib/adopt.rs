@@ -28,6 +28,10 @@ impl Fib {
                 None if object.protocol == protocol && object.members.is_empty() => {
                     self.leftovers.push(object.id)
                 }
+                // Made under a number no longer used; routes of ours that are on it are replaced or swept.
+                _ if object.protocol != protocol && self.numbers.is_learned(object.protocol) => {
+                    self.leftovers.push(object.id)
+                }
                 _ => {}
             }
         }
@@ -65,7 +69,7 @@ impl Fib {
             // Not one we would make, and our key for it would name another.
             return;
         }
-        if protocol == self.install.local_protocol {
+        if protocol != self.install.protocol && self.numbers.is_local(protocol) {
             // Pod routes carry the same protocol and belong to the plugin.
             if route.kind == RTN_BLACKHOLE {
                 self.blackholes.adopt(key);
@@ -89,6 +93,7 @@ impl Fib {
     /// notifications, an unknown outcome, or another table, metric or protocol.
     pub fn restart(&mut self, install: Install, snapshot: &Snapshot) {
         let mut fresh = Self::new(install);
+        fresh.add_numbers(&self.numbers);
         let wanted = self.blackholes.wanted();
         fresh.blackholes = Blackholes::new(&fresh.install);
         if let Some(prefixes) = wanted {

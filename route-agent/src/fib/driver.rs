@@ -9,6 +9,7 @@ mod tests;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::future::Future;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,6 +22,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::sleep_until;
 use tracing::{debug, info, warn};
 
+use super::numbers::Numbers;
 use super::run::{Command, Feedback, SpeakerFeedback, Stopped};
 use super::status::FibStatus;
 use super::{Fib, Note, Refusal};
@@ -62,6 +64,7 @@ pub(super) struct Driver<F> {
     commands: mpsc::Receiver<Command>,
     publish: watch::Sender<Arc<Topology>>,
     sent: Arc<AtomicU64>,
+    numbers_file: Option<PathBuf>,
     sysctls: Vec<SysctlChange>,
     warnings: Vec<String>,
     busy: Busy,
@@ -103,6 +106,7 @@ impl<F: SpeakerFeedback> Driver<F> {
             commands,
             publish,
             sent: Arc::default(),
+            numbers_file: None,
             sysctls: Vec::new(),
             warnings: Vec::new(),
             busy: Busy::No,
@@ -122,6 +126,20 @@ impl<F: SpeakerFeedback> Driver<F> {
 
     pub(super) fn record(&mut self, sent: Arc<AtomicU64>, sysctls: Vec<SysctlChange>, warnings: Vec<String>) {
         (self.sent, self.sysctls, self.warnings) = (sent, sysctls, warnings);
+    }
+
+    /// Protocol numbers of this and earlier runs, and where to keep them.
+    pub(super) fn numbers(&mut self, numbers: &Numbers, file: Option<PathBuf>) {
+        self.fib.add_numbers(numbers);
+        self.numbers_file = file;
+        self.keep_numbers();
+    }
+
+    /// A few octets, and only when a number begins or ceases to be used: not worth a thread.
+    fn keep_numbers(&self) {
+        if let Some(file) = &self.numbers_file {
+            self.fib.numbers().save(file);
+        }
     }
 
     /// Takes in the dump made at start.
@@ -213,6 +231,9 @@ impl<F: SpeakerFeedback> Driver<F> {
             self.next_job();
         }
         self.take_notes();
+        if self.fib.forget_former_numbers() {
+            self.keep_numbers();
+        }
         self.look_up();
         if self.sending.is_none()
             && let Some(feedback) = self.outgoing.pop_front()
@@ -289,6 +310,9 @@ impl<F: SpeakerFeedback> Driver<F> {
                     (install.table, install.metric, install.protocol, install.local_protocol)
                 };
                 if self.next_install.is_some() || key(&install) != key(old) {
+                    // Known before the first route carries them.
+                    self.fib.add_numbers(&Numbers::of(&install));
+                    self.keep_numbers();
                     self.next_install = Some(install);
                     self.resync = true;
                 }

@@ -58,6 +58,11 @@ impl Blackholes {
         self.wanted.clone()
     }
 
+    /// None is left under a former key.
+    pub(super) fn swept(&self) -> bool {
+        self.wanted.is_some() && self.former.is_empty()
+    }
+
     pub(super) fn adopt(&mut self, key: RouteKey) {
         if self.key(key.prefix) == key {
             self.states.insert(key.prefix, State::Present);

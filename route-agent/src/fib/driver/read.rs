@@ -44,12 +44,7 @@ impl<F: SpeakerFeedback> Driver<F> {
             return false;
         }
         if std::mem::take(&mut self.resync) {
-            let install = self.fib.install();
-            let next = self.next_install.as_ref().unwrap_or(install);
-            let mut protocols =
-                vec![install.protocol, install.local_protocol, next.protocol, next.local_protocol];
-            protocols.sort_unstable();
-            protocols.dedup();
+            let protocols = self.fib.numbers().all();
             self.job(Busy::Reading, Job::Snapshot { protocols });
         } else if std::mem::take(&mut self.verify) {
             self.job(Busy::Reading, Job::Nexthops);
