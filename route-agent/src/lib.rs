@@ -11,6 +11,7 @@
 pub mod config;
 pub mod control;
 pub mod daemon;
+pub mod exclusive;
 pub mod fib;
 pub mod kernel;
 mod local;
