@@ -12,13 +12,16 @@ use std::sync::atomic::AtomicU64;
 
 use api::desired::Install;
 use bgp_speaker::rib::{FibNexthop, PrefixId, RibEvent};
+use bgp_speaker::wire::AfiSafi;
 use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::driver::Driver;
+use super::numbers::Numbers;
 use super::status::FibStatus;
 use crate::kernel::KernelError;
+use crate::kernel::dump::Snapshot;
 use crate::kernel::monitor::Monitor;
 use crate::kernel::resolve::Topology;
 use crate::kernel::socket::Netlink;
@@ -83,6 +86,8 @@ pub struct FibConfig {
     pub install: Install,
     /// `/proc/sys`; `None` leaves all sysctls alone.
     pub sysctls: Option<PathBuf>,
+    /// Where old values of sysctls and protocol numbers are kept for the next start; `None`: nowhere.
+    pub state_dir: Option<PathBuf>,
 }
 
 pub(super) enum Command {
@@ -96,8 +101,9 @@ pub(super) enum Command {
 pub struct FibHandle {
     commands: mpsc::Sender<Command>,
     topology: watch::Receiver<Arc<Topology>>,
-    /// Sysctls changed at start, with their old values: to be recorded for `uninstall`.
-    pub sysctls: Vec<sysctl::SysctlChange>,
+    /// Families of which the kernel had routes of ours at the start: their forwarding state was preserved
+    /// (RFC 4724 section 4.1).
+    pub preserved: Vec<AfiSafi>,
 }
 
 impl FibHandle {
@@ -143,10 +149,12 @@ pub fn start<F: SpeakerFeedback>(
     inbox: mpsc::Receiver<RibEvent>,
     feedback: F,
 ) -> Result<(FibHandle, JoinHandle<Result<(), KernelError>>), KernelError> {
-    let (sysctls, errors) = config.sysctls.as_deref().map(sysctl::apply).unwrap_or_default();
-    for change in &sysctls {
-        tracing::info!(sysctl = change.path, old = change.old, new = change.new, "sysctl set");
-    }
+    let in_state = |name: &str| config.state_dir.as_ref().map(|folder| folder.join(name));
+    let (sysctls, errors) = config
+        .sysctls
+        .as_deref()
+        .map(|root| sysctl::apply(root, in_state("sysctls.json").as_deref()))
+        .unwrap_or_default();
     let warnings: Vec<String> = errors.iter().map(ToString::to_string).collect();
     for warning in &warnings {
         tracing::warn!(error = warning, "sysctl not set");
@@ -154,15 +162,26 @@ pub fn start<F: SpeakerFeedback>(
     let mut netlink = Netlink::open()?;
     // Subscribe before the dump: what changes in between is then seen twice, never missed.
     let monitor = Monitor::subscribe(netlink.port())?;
-    let snapshot = dump::snapshot(&mut netlink, &[config.install.protocol, config.install.local_protocol])?;
+    let numbers_file = in_state("protocols.json");
+    let numbers = numbers_file.as_deref().map(Numbers::load).unwrap_or_default();
+    let numbers = numbers.and(&Numbers::of(&config.install));
+    let snapshot = dump::snapshot(&mut netlink, &numbers.all())?;
+    let preserved = families(&snapshot);
     let sent = Arc::new(AtomicU64::new(0));
     let worker = worker::start(netlink, Arc::clone(&sent))
         .map_err(|source| KernelError::Socket { doing: "starting the writer thread", source })?;
     let (commands, orders) = mpsc::channel(COMMANDS);
     let (publish, topology) = watch::channel(Arc::default());
     let mut driver = Driver::new(config.install, inbox, feedback, monitor, worker, orders, publish);
-    driver.record(sent, sysctls.clone(), warnings);
+    driver.record(sent, sysctls, warnings);
+    driver.numbers(&numbers, numbers_file);
     driver.adopt(snapshot);
     let task = tokio::spawn(driver.run());
-    Ok((FibHandle { commands, topology, sysctls }, task))
+    Ok((FibHandle { commands, topology, preserved }, task))
+}
+
+fn families(snapshot: &Snapshot) -> Vec<AfiSafi> {
+    let has = |v4| snapshot.routes.iter().any(|route| route.prefix.addr().is_ipv4() == v4);
+    let families = [(AfiSafi::Ipv4Unicast, has(true)), (AfiSafi::Ipv6Unicast, has(false))];
+    families.into_iter().filter_map(|(family, found)| found.then_some(family)).collect()
 }

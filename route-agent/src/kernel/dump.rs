@@ -82,10 +82,15 @@ pub fn routes(netlink: &mut Netlink, protocol: u8) -> Result<Vec<KernelRoute>, K
         let header = [family, 0, 0, 0, 0, protocol, 0, 0, 0, 0, 0, 0];
         let found =
             netlink.dump("list routes", |seq| dump_request(RTM_GETROUTE, &header, seq), parse_route)?;
-        // Kernels that do not know the filter send everything.
-        routes.extend(found.into_iter().filter(|route| route.protocol == protocol));
+        routes.extend(found.into_iter().filter(|route| asked_for(route, family, protocol)));
     }
     Ok(routes)
+}
+
+/// Kernels that do not know the filter send every protocol; one whose IPv6 is switched off (`ipv6.disable=1`)
+/// answers a dump of IPv6 with the routes of all other families.
+fn asked_for(route: &KernelRoute, family: u8, protocol: u8) -> bool {
+    route.protocol == protocol && self::family(route.prefix.addr()) == family
 }
 
 /// How the kernel would forward to an address.
@@ -265,4 +270,33 @@ pub(crate) fn parse_route(message: &Message<'_>) -> Option<KernelRoute> {
     }
     route.prefix = IpNet::new(destination, bits).ok()?.trunc();
     Some(route)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_dump_only_the_family_and_the_protocol_asked_for_count() {
+        let route = |prefix: &str, protocol| KernelRoute {
+            prefix: prefix.parse().unwrap(),
+            table: 254,
+            metric: 20,
+            protocol,
+            kind: super::super::RTN_UNICAST,
+            tos: 0,
+            nexthop_id: None,
+        };
+        let cases = [
+            (route("10.0.0.0/8", 199), AF_INET, true),
+            // What a kernel without IPv6 answers when its IPv6 routes are asked for.
+            (route("10.0.0.0/8", 199), AF_INET6, false),
+            (route("2001:db8::/32", 199), AF_INET6, true),
+            (route("2001:db8::/32", 199), AF_INET, false),
+            (route("10.0.0.0/8", 4), AF_INET, false),
+        ];
+        for (route, family, expected) in cases {
+            assert_eq!(asked_for(&route, family, 199), expected, "{route:?} of family {family}");
+        }
+    }
 }
