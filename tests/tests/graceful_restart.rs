@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 use ipnet::IpNet;
 use rustix::process::Signal;
 use towpath_tests::agent::{Agent, LIMIT};
+use towpath_tests::fabric::{Fabric, Tor};
 use towpath_tests::feeder::message::{self, Attributes, Message};
 use towpath_tests::feeder::{self, Connection, Feeder, Received};
 use towpath_tests::kernel::{Kind, Notice, Recorder};
 use towpath_tests::meter::{Meter, Plan, Report};
 use towpath_tests::netns::Netns;
 use towpath_tests::rack::{self, NODE, Rack, document, peer};
-use towpath_tests::fabric::{Fabric, Tor};
 use towpath_tests::wait::until;
 
 const PATIENCE: Duration = Duration::from_secs(30);
