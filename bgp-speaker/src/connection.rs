@@ -4,6 +4,7 @@
 //! framing and the codec in force, nothing of sessions.
 
 use std::io;
+use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
@@ -11,7 +12,6 @@ use tokio::net::TcpStream;
 use tracing::warn;
 
 use crate::outbound;
-use crate::peer::LINGER;
 use crate::rib::{OutboundUpdate, PeerExport};
 use crate::session::ConnId;
 use crate::wire::{self, Codec, Message, MessageError};
@@ -20,6 +20,9 @@ use crate::wire::{self, Codec, Message, MessageError};
 const READ_CHUNK: usize = 256 * 1024;
 /// Below this much unwritten output the next batch is asked for.
 const LOW_WATER: usize = 64 * 1024;
+
+/// How long a closing connection may take to write what is queued.
+pub(crate) const LINGER: Duration = Duration::from_secs(2);
 
 pub(crate) struct Connection {
     id: ConnId,
@@ -73,9 +76,14 @@ impl Connection {
                         return Progress::Wrote;
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    // The peer's last words may still be unread: let reading find the end.
-                    Err(error) if !may_read => return Progress::Closed(describe(&error)),
-                    Err(_) => self.output.clear(),
+                    // The peer's last words may still be unread: they come first, then the end.
+                    Err(error) => {
+                        return if self.fill_once() {
+                            Progress::Read
+                        } else {
+                            Progress::Closed(describe(&error))
+                        };
+                    }
                 }
             }
             if ready.is_readable() || ready.is_read_closed() {

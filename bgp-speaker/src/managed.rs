@@ -8,17 +8,14 @@ use api::desired::{MaxPrefixAction, Neighbor, Passive, Peer};
 use tokio::sync::mpsc::error::TrySendError;
 use tracing::{error, warn};
 
-use crate::peer::{PeerCommand, PeerHandle};
-use crate::rib::{LimitEvent, LimitKind, PeerExport, PeerId, PeerSession, PeerSettings, Rib};
-use crate::session::{Event, Negotiated, State, StopReason};
+use crate::peer_channel::{PeerCommand, PeerHandle};
+use crate::rib::{LimitEvent, LimitKind, OutboundUpdate, PeerExport, PeerId, PeerSession, PeerSettings, Rib};
+use crate::session::{ConnId, Event, Negotiated, State, StopReason};
 use crate::transport;
+use crate::wire::AfiSafi;
 
 /// A dynamic neighbour that is not Established is forgotten after this long.
 const ABANDONED: Duration = Duration::from_secs(15);
-
-/// One run of one session's task, never reused: what a task says after it was replaced is recognised and dropped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct SessionKey(pub(crate) u64);
 
 pub(crate) struct Managed {
     pub(crate) id: PeerId,
@@ -28,6 +25,8 @@ pub(crate) struct Managed {
     pub(crate) dynamic: bool,
     handle: PeerHandle,
     pub(crate) established: Option<Box<Negotiated>>,
+    /// Its connection.
+    connection: Option<ConnId>,
     /// Interface of the last connection.
     pub(crate) ifindex: Option<u32>,
     /// The task can take a batch.
@@ -36,7 +35,8 @@ pub(crate) struct Managed {
     pub(crate) export: Option<Arc<PeerExport>>,
     /// `towpath bgp shutdown`.
     pub(crate) shut_down: bool,
-    retains: bool,
+    /// Families with stale paths.
+    stale: Vec<AfiSafi>,
 }
 
 impl Managed {
@@ -47,11 +47,12 @@ impl Managed {
             dynamic,
             handle,
             established: None,
+            connection: None,
             ifindex: None,
             ready: false,
             export: None,
             shut_down: false,
-            retains: false,
+            stale: Vec::new(),
         }
     }
 
@@ -75,7 +76,8 @@ impl Managed {
         });
     }
 
-    pub(crate) fn up(&mut self, negotiated: Box<Negotiated>, rib: &mut Rib) {
+    pub(crate) fn up(&mut self, connection: ConnId, negotiated: Box<Negotiated>, rib: &mut Rib) {
+        self.connection = Some(connection);
         self.ifindex = negotiated.endpoints.ifindex;
         let local_addresses = match negotiated.endpoints.ifindex {
             // A dump that fails leaves the session's own address, which is enough for its own family.
@@ -101,7 +103,6 @@ impl Managed {
         self.export = rib.peer_export(self.id).map(Arc::new);
         self.established = Some(negotiated);
         self.ready = false;
-        self.retains = false;
     }
 
     /// Says it, and stops the session where `maxPrefix.action` asks for that.
@@ -123,10 +124,41 @@ impl Managed {
         self.tell(PeerCommand::Session(Event::Stop(StopReason::MaxPrefix { family, limit, restart })));
     }
 
-    pub(crate) fn down(&mut self, retains: bool) {
+    pub(crate) fn down(&mut self, retain: &[AfiSafi]) {
         self.established = None;
+        self.connection = None;
         self.ready = false;
-        self.retains = retains;
+        self.stale = retain.to_vec();
+    }
+
+    pub(crate) fn stale_swept(&mut self, family: AfiSafi) {
+        self.stale.retain(|stale| *stale != family);
+    }
+
+    pub(crate) fn start(&self) {
+        if self.is_wanted() {
+            self.tell(PeerCommand::Session(Event::Start));
+        }
+    }
+
+    /// A batch for the session that asked for it; the task drops it if that session has ended meanwhile.
+    pub(crate) fn send(&self, updates: Arc<[OutboundUpdate]>) {
+        if let (Some(connection), Some(export)) = (self.connection, &self.export) {
+            self.tell(PeerCommand::Outbound(connection, updates, Arc::clone(export)));
+        }
+    }
+
+    /// Negotiated families.
+    pub(crate) fn families(&self) -> Vec<AfiSafi> {
+        self.established.as_ref().map(|negotiated| negotiated.codec.families.clone()).unwrap_or_default()
+    }
+
+    /// With `new` settings prefixes are taken that were over a limit before.
+    pub(crate) fn limits_widened(&self, new: &Peer) -> bool {
+        self.peer.families.iter().zip(&new.families).any(|(old, new)| {
+            let (old, new) = (old.max_prefix, new.max_prefix);
+            old.action == MaxPrefixAction::Block && (new.limit > old.limit || new.action != old.action)
+        })
     }
 
     pub(crate) fn handle(&self) -> &PeerHandle {
@@ -144,7 +176,7 @@ impl Managed {
 
     /// A dynamic neighbour that went away without a word, or never said one.
     pub(crate) fn is_abandoned(&self) -> bool {
-        if !self.dynamic || self.established.is_some() || self.retains {
+        if !self.dynamic || self.established.is_some() || !self.stale.is_empty() || self.shut_down {
             return false;
         }
         let view = self.handle.view.borrow();
@@ -203,7 +235,7 @@ pub(crate) fn settings(peer: &Peer) -> PeerSettings {
 /// The settings of one neighbour out of a listen range.
 pub(crate) fn dynamic_peer(peer: &Peer, remote: SocketAddr) -> Peer {
     Peer {
-        neighbor: Neighbor::Address { address: remote.ip(), interface: None },
+        neighbor: Neighbor::Address { address: remote.ip(), interface: transport::zone(remote) },
         passive: Passive::Always,
         ..peer.clone()
     }

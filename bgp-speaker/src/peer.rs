@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use api::desired::{Neighbor, Peer};
 use tokio::net::TcpStream;
@@ -16,55 +16,19 @@ use tokio::task::{JoinHandle, JoinSet};
 use tracing::{debug, info, warn};
 
 use crate::connection::{Connection, Progress};
-use crate::managed::SessionKey;
-use crate::rib::{OutboundUpdate, PeerExport};
+use crate::peer_channel::{PeerCommand, PeerEvent, PeerHandle, SessionKey};
 use crate::session::{
     Action, Actions, ConnId, Direction, Down, Endpoints, Event, LocalSpeaker, Negotiated, Session, State,
     StopReason,
 };
 use crate::status::{PeerView, SharedCounters};
 use crate::transport::{self, Dial};
-use crate::wire::{AfiSafi, Message, RouteRefresh, Update};
+use crate::wire::{Message, Update};
 
 /// Events kept for the router before the socket is no longer read.
 const PENDING_MAX: usize = 16;
 /// UPDATEs in one event.
 const UPDATES_PER_EVENT: usize = 512;
-
-/// What the router tells a peer's task.
-#[derive(Debug)]
-pub(crate) enum PeerCommand {
-    /// A connection the listener accepted from this neighbour.
-    Incoming(TcpStream),
-    /// More to say; answered with [`PeerEvent::Ready`] when it is written.
-    Outbound(Arc<[OutboundUpdate]>, Option<Arc<PeerExport>>),
-    /// An event for the session: start, stop, refresh.
-    Session(Event),
-    /// Changed settings that need no new session.
-    Configure(Box<Peer>),
-    /// Changed capabilities of this speaker, for the next OPEN.
-    Local(Box<LocalSpeaker>),
-}
-
-/// What a peer's task tells the router.
-#[derive(Debug)]
-pub(crate) enum PeerEvent {
-    Up(Box<Negotiated>),
-    Down(Down),
-    Updates(Vec<Update>),
-    Refresh(RouteRefresh),
-    SweepStale(AfiSafi),
-    /// The last batch is written: the next one may come.
-    Ready,
-}
-
-/// The router's end of a peer task.
-pub(crate) struct PeerHandle {
-    /// Full only if the task is stuck; the router then drops the command's effect by closing the task.
-    pub(crate) commands: mpsc::Sender<PeerCommand>,
-    pub(crate) view: watch::Receiver<PeerView>,
-    pub(crate) counters: Arc<SharedCounters>,
-}
 
 /// The task of one peer, to be spawned, and the way to it. The session waits for `Event::Start`.
 pub(crate) fn prepare(
@@ -76,7 +40,7 @@ pub(crate) fn prepare(
     let (commands, receiver) = mpsc::channel(64);
     let session = Session::new(peer.clone(), local, seed(&peer));
     let counters = Arc::new(SharedCounters::default());
-    let (publish, view) = watch::channel(PeerView::of(&session, &peer, 0));
+    let (publish, view) = watch::channel(PeerView::of(&session, &peer));
     let driver = Driver {
         key,
         peer,
@@ -172,14 +136,12 @@ impl Driver {
         key
     }
 
-    /// The timer fired. While the router holds us back, unread octets prove that the peer is alive.
+    /// The timer fired. Octets that wait unread prove that the peer is alive: after a stall of ours they come first.
     fn deadline(&mut self) {
-        if self.pending.len() >= PENDING_MAX {
-            let ids: Vec<ConnId> = self.connections.iter().map(Connection::id).collect();
-            for id in ids {
-                if self.connection(id).is_some_and(Connection::fill_once) {
-                    self.decode(id);
-                }
+        let ids: Vec<ConnId> = self.connections.iter().map(Connection::id).collect();
+        for id in ids {
+            if self.connection(id).is_some_and(Connection::fill_once) {
+                self.decode(id);
             }
         }
         self.feed(Event::Deadline);
@@ -191,8 +153,12 @@ impl Driver {
                 Ok(endpoints) => self.connected(stream, Direction::Incoming, endpoints),
                 Err(error) => debug!(peer = %self.peer.name, %error, "incoming connection was gone at once"),
             },
-            PeerCommand::Outbound(updates, export) => {
-                if let (Some(connection), Some(export)) = (self.established_connection(), export) {
+            PeerCommand::Outbound(id, updates, export) => {
+                // A batch for a session that has ended since says nothing to the next one.
+                if self.established != Some(id) {
+                    return;
+                }
+                if let Some(connection) = self.connection(id) {
                     let messages = connection.queue_updates(&updates, &export);
                     self.counters.sent_updates(messages);
                     self.awaiting_ready = true;
@@ -270,7 +236,8 @@ impl Driver {
             debug!(peer = %self.peer.name, from = ?before, to = ?after, "session state");
         }
         if before != after || self.publish.borrow().outdated(&self.session) {
-            self.publish.send_replace(PeerView::of(&self.session, &self.peer, self.downs));
+            let view = self.publish.borrow().next(&self.session, &self.peer, self.downs);
+            self.publish.send_replace(view);
         }
     }
 
@@ -314,7 +281,7 @@ impl Driver {
               remote_as = negotiated.remote_asn, hold_time = ?negotiated.hold_time, "session established");
         self.established = Some(id);
         self.awaiting_ready = true; // the first Ready asks for the first batch
-        self.pending.push_back(PeerEvent::Up(negotiated));
+        self.pending.push_back(PeerEvent::Up(id, negotiated));
     }
 
     fn down(&mut self, down: Down) {
@@ -422,6 +389,3 @@ async fn any_io(connections: &mut [Connection], may_read: bool) -> (usize, Progr
         },
     }
 }
-
-/// How long a closing connection may take to write what is queued.
-pub(crate) const LINGER: Duration = Duration::from_secs(2);

@@ -172,7 +172,7 @@ fn peer_status(managed: &Managed, counts: [Counts; 2]) -> PeerStatus {
         hold_time: negotiated.map(|negotiated| negotiated.hold_time.as_secs()),
         keepalive: negotiated.map(|negotiated| negotiated.keepalive.as_secs()),
         reason: view.reason.clone(),
-        last_error: view.last_down.as_ref().and_then(last_error),
+        last_error: view.cause.as_ref().and_then(last_error),
         down_count: view.downs,
         paused: !managed.is_wanted(),
         capabilities: negotiated.map_or_else(Capabilities::default, |negotiated| Capabilities {

@@ -1,16 +1,17 @@
 //! The restarting side of Graceful Restart, as far as the whole speaker is concerned (RFC 4724 section 4.1).
 //!
-//! After a warm start (an earlier run's routes are still in the kernel) two things wait: a router's own
-//! advertisements, until its peers have told it their routes, and the sweep of kernel routes nobody
-//! announced again. Both waits are bounded, and a peer that restarts too is not waited for: two routers that
-//! restart together must not wait for each other. On a cold start nothing waits.
+//! After a warm start (an earlier run's routes are still in the kernel) two things wait. Advertisements wait until
+//! this node's own prefixes are known and, on a router, until its peers have told it their routes and the
+//! kernel has them: End-of-RIB says that everything was said. The sweep of kernel routes nobody announced
+//! again waits for every peer. Both waits are bounded. For advertisements a peer that restarts too is not waited
+//! for, or two routers that restart together would wait for each other. On a cold start nothing waits.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::managed::SessionKey;
+use crate::peer_channel::SessionKey;
 use crate::session::Negotiated;
 use crate::wire::AfiSafi;
 
@@ -31,14 +32,20 @@ pub(crate) struct WarmStart {
 
 struct Pending {
     started: Instant,
+    /// The first whole set of this node's own prefixes has come.
+    originated: bool,
+    /// Neighbours may call that nobody can name: the bounds alone end the waits.
+    open_ended: bool,
     released: bool,
+    /// Everybody ever expected: a later configuration does not make us wait for them again.
+    known: BTreeSet<SessionKey>,
     /// What each expected peer still owes us.
     peers: BTreeMap<SessionKey, Owes>,
 }
 
 enum Owes {
     Session,
-    EndOfRib(BTreeSet<AfiSafi>),
+    EndOfRib { families: BTreeSet<AfiSafi>, restarting: bool },
     Quiet(Instant),
 }
 
@@ -55,7 +62,10 @@ impl WarmStart {
     pub(crate) fn new(preserved: &[AfiSafi]) -> Self {
         let pending = (!preserved.is_empty()).then(|| Pending {
             started: Instant::now(),
+            originated: false,
+            open_ended: false,
             released: false,
+            known: BTreeSet::new(),
             peers: BTreeMap::new(),
         });
         Self { preserved: preserved.to_vec(), pending }
@@ -81,11 +91,21 @@ impl WarmStart {
         first
     }
 
-    pub(crate) fn expect(&mut self, keys: impl Iterator<Item = SessionKey>) {
+    /// Who is configured; `open_ended` when listen ranges are.
+    pub(crate) fn expect(&mut self, keys: impl Iterator<Item = SessionKey>, open_ended: bool) {
         if let Some(pending) = &mut self.pending {
+            pending.open_ended = open_ended;
             for key in keys {
-                pending.peers.entry(key).or_insert(Owes::Session);
+                if pending.known.insert(key) {
+                    pending.peers.insert(key, Owes::Session);
+                }
             }
+        }
+    }
+
+    pub(crate) fn originated(&mut self) {
+        if let Some(pending) = &mut self.pending {
+            pending.originated = true;
         }
     }
 
@@ -97,20 +117,35 @@ impl WarmStart {
 
     pub(crate) fn session_up(&mut self, key: SessionKey, negotiated: &Negotiated) {
         let Some(pending) = &mut self.pending else { return };
+        pending.known.insert(key);
         let owes = match &negotiated.graceful_restart {
-            Some(peer) if peer.restarting => None,
-            Some(_) => Some(Owes::EndOfRib(negotiated.codec.families.iter().copied().collect())),
-            None => Some(Owes::Quiet(Instant::now() + QUIET)),
+            Some(peer) => Owes::EndOfRib {
+                families: negotiated.codec.families.iter().copied().collect(),
+                restarting: peer.restarting,
+            },
+            None => Owes::Quiet(Instant::now() + QUIET),
         };
-        match owes {
-            Some(owes) => pending.peers.insert(key, owes),
-            None => pending.peers.remove(&key),
-        };
+        pending.peers.insert(key, owes);
+    }
+
+    pub(crate) fn session_down(&mut self, key: SessionKey) {
+        if let Some(owes) = self.pending.as_mut().and_then(|pending| pending.peers.get_mut(&key)) {
+            *owes = Owes::Session;
+        }
+    }
+
+    /// The peer is still telling.
+    pub(crate) fn updates(&mut self, key: SessionKey) {
+        if let Some(Owes::Quiet(until)) =
+            self.pending.as_mut().and_then(|pending| pending.peers.get_mut(&key))
+        {
+            *until = Instant::now() + QUIET;
+        }
     }
 
     pub(crate) fn end_of_rib(&mut self, key: SessionKey, family: AfiSafi) {
         let Some(pending) = &mut self.pending else { return };
-        if let Some(Owes::EndOfRib(families)) = pending.peers.get_mut(&key) {
+        if let Some(Owes::EndOfRib { families, .. }) = pending.peers.get_mut(&key) {
             families.remove(&family);
             if families.is_empty() {
                 pending.peers.remove(&key);
@@ -129,12 +164,15 @@ impl WarmStart {
         quiet.chain([bound]).min()
     }
 
-    pub(crate) fn progress(&mut self, now: Instant) -> Progress {
+    /// `selects`: this speaker advertises what it learns; `fib_settled`: the kernel has all that was learned.
+    pub(crate) fn progress(&mut self, now: Instant, selects: bool, fib_settled: bool) -> Progress {
         let Some(pending) = &mut self.pending else { return Progress::default() };
         pending.peers.retain(|_, owes| !matches!(owes, Owes::Quiet(until) if *until <= now));
-        let complete = pending.peers.is_empty();
-        let release = !pending.released && (complete || now >= pending.started + SELECTION_DEFERRAL);
+        let told = pending.peers.values().all(|owes| matches!(owes, Owes::EndOfRib { restarting: true, .. }));
+        let ready = pending.originated && (!selects || (told && !pending.open_ended && fib_settled));
+        let release = !pending.released && (ready || now >= pending.started + SELECTION_DEFERRAL);
         pending.released |= release;
+        let complete = pending.peers.is_empty() && !pending.open_ended;
         let converged = pending.released && (complete || now >= pending.started + SWEEP);
         if converged {
             self.pending = None;
@@ -148,10 +186,20 @@ impl WarmStart {
 mod tests {
     use super::*;
 
-    fn warm(keys: &[u64]) -> WarmStart {
+    const KEY: SessionKey = SessionKey(1);
+
+    fn warm() -> WarmStart {
         let mut warm = WarmStart::new(&[AfiSafi::Ipv4Unicast]);
-        warm.expect(keys.iter().map(|key| SessionKey(*key)));
+        warm.expect([KEY].into_iter(), false);
         warm
+    }
+
+    fn owes(warm: &mut WarmStart, owes: Owes) {
+        warm.pending.as_mut().unwrap().peers.insert(KEY, owes);
+    }
+
+    fn both() -> BTreeSet<AfiSafi> {
+        BOTH.into_iter().collect()
     }
 
     #[test]
@@ -159,29 +207,73 @@ mod tests {
         let mut cold = WarmStart::new(&[]);
         assert!(!cold.waiting());
         assert_eq!(cold.deadline(), None);
-        assert_eq!(cold.progress(Instant::now()), Progress::default());
+        assert_eq!(cold.progress(Instant::now(), true, true), Progress::default());
     }
 
     #[test]
     fn silence_of_a_peer_delays_advertisements_ten_seconds_and_the_sweep_two_minutes() {
-        let mut warm = warm(&[1]);
+        let mut warm = warm();
+        warm.originated();
         let start = Instant::now();
-        assert_eq!(warm.progress(start + Duration::from_secs(9)), Progress::default());
-        assert_eq!(
-            warm.progress(start + Duration::from_secs(11)),
-            Progress { release: true, converged: false }
-        );
-        assert_eq!(
-            warm.progress(start + Duration::from_secs(121)),
-            Progress { release: false, converged: true }
-        );
+        let at =
+            |warm: &mut WarmStart, seconds| warm.progress(start + Duration::from_secs(seconds), true, true);
+        assert_eq!(at(&mut warm, 9), Progress::default());
+        assert_eq!(at(&mut warm, 11), Progress { release: true, converged: false });
+        assert_eq!(at(&mut warm, 121), Progress { release: false, converged: true });
         assert!(!warm.waiting());
     }
 
     #[test]
-    fn a_peer_that_left_the_configuration_is_not_waited_for() {
-        let mut warm = warm(&[1]);
-        warm.forget(SessionKey(1));
-        assert_eq!(warm.progress(Instant::now()), Progress { release: true, converged: true });
+    fn a_node_that_only_originates_waits_for_its_own_prefixes_and_for_nobody_else() {
+        let mut warm = warm();
+        assert_eq!(warm.progress(Instant::now(), false, true), Progress::default());
+        warm.originated();
+        assert_eq!(warm.progress(Instant::now(), false, true), Progress { release: true, converged: false });
+    }
+
+    #[test]
+    fn a_router_advertises_only_what_the_kernel_has() {
+        let mut warm = warm();
+        warm.originated();
+        owes(&mut warm, Owes::EndOfRib { families: both(), restarting: false });
+        BOTH.into_iter().for_each(|family| warm.end_of_rib(KEY, family));
+        assert_eq!(warm.progress(Instant::now(), true, false), Progress::default());
+        assert_eq!(warm.progress(Instant::now(), true, true), Progress { release: true, converged: true });
+    }
+
+    #[test]
+    fn a_peer_that_restarts_too_delays_the_sweep_but_not_the_advertisements() {
+        let mut warm = warm();
+        warm.originated();
+        owes(&mut warm, Owes::EndOfRib { families: both(), restarting: true });
+        assert_eq!(warm.progress(Instant::now(), true, true), Progress { release: true, converged: false });
+    }
+
+    #[test]
+    fn neighbours_nobody_can_name_are_given_the_whole_time() {
+        let mut warm = WarmStart::new(&[AfiSafi::Ipv4Unicast]);
+        warm.expect(std::iter::empty(), true);
+        warm.originated();
+        assert_eq!(warm.progress(Instant::now(), true, true), Progress::default());
+    }
+
+    #[test]
+    fn a_peer_that_has_told_everything_is_not_expected_again_by_a_reload() {
+        let mut warm = warm();
+        warm.originated();
+        warm.forget(KEY);
+        warm.expect([KEY].into_iter(), false);
+        assert_eq!(warm.progress(Instant::now(), true, true), Progress { release: true, converged: true });
+    }
+
+    #[test]
+    fn a_peer_without_graceful_restart_has_told_everything_when_it_falls_silent() {
+        let mut warm = warm();
+        warm.originated();
+        owes(&mut warm, Owes::Quiet(Instant::now()));
+        warm.updates(KEY);
+        assert_eq!(warm.progress(Instant::now() + QUIET / 2, true, true), Progress::default());
+        let later = warm.progress(Instant::now() + QUIET * 2, true, true);
+        assert_eq!(later, Progress { release: true, converged: true });
     }
 }

@@ -18,28 +18,57 @@ pub(crate) struct PeerView {
     pub(crate) since: SystemTime,
     pub(crate) negotiated: Option<Negotiated>,
     pub(crate) last_down: Option<DownReason>,
-    /// `last_down` in words.
+    /// The NOTIFICATION behind it: `last_down` itself, or what came before attempts that fail since.
+    pub(crate) cause: Option<DownReason>,
+    /// Both in words.
     pub(crate) reason: Option<String>,
     /// How often an Established session was lost.
     pub(crate) downs: u64,
 }
 
 impl PeerView {
-    pub(crate) fn of(session: &Session, config: &Peer, downs: u64) -> Self {
+    /// The first view of a session.
+    pub(crate) fn of(session: &Session, config: &Peer) -> Self {
         let last_down = session.last_down().map(|(reason, _)| reason.clone());
         Self {
             state: session.state(),
             since: SystemTime::now(),
             negotiated: session.negotiated().cloned(),
             reason: last_down.as_ref().map(|reason| reason.explain(config)),
+            cause: cause(last_down.as_ref(), None),
             last_down,
-            downs,
+            downs: 0,
         }
+    }
+
+    /// The view that follows this one.
+    pub(crate) fn next(&self, session: &Session, config: &Peer, downs: u64) -> Self {
+        let fresh = Self::of(session, config);
+        // What was said before a later session counts no more.
+        let before = self.cause.as_ref().filter(|_| downs == self.downs);
+        let cause = cause(fresh.last_down.as_ref(), before);
+        let reason = fresh.reason.map(|now| match &cause {
+            Some(cause) if fresh.last_down.as_ref() != Some(cause) => {
+                format!("{now}; before that {}", cause.explain(config))
+            }
+            _ => now,
+        });
+        let since = if fresh.state == self.state { self.since } else { fresh.since };
+        Self { since, cause, reason, downs, ..fresh }
     }
 
     pub(crate) fn outdated(&self, session: &Session) -> bool {
         self.state != session.state()
             || self.last_down.as_ref() != session.last_down().map(|(reason, _)| reason)
+    }
+}
+
+/// Why a neighbour does not talk to us is in its NOTIFICATION; that it then refuses connections is not news.
+fn cause(last_down: Option<&DownReason>, before: Option<&DownReason>) -> Option<DownReason> {
+    match last_down? {
+        DownReason::NotificationReceived(_) | DownReason::NotificationSent(_) => last_down.cloned(),
+        DownReason::ConnectFailed(_) | DownReason::ConnectionClosed(_) => before.cloned(),
+        DownReason::Stopped(_) | DownReason::Replaced => None,
     }
 }
 
@@ -252,4 +281,38 @@ pub(crate) fn last_error(reason: &DownReason) -> Option<LastError> {
         text: notification.reason(),
         received,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::StopReason;
+    use crate::wire::{ErrorCode, Notification};
+
+    #[test]
+    fn a_notification_stays_the_cause_while_attempts_fail() {
+        let notification = |subcode| {
+            DownReason::NotificationReceived(Notification {
+                code: ErrorCode::Cease,
+                subcode,
+                data: Vec::new(),
+            })
+        };
+        let (limit, shutdown) = (notification(1), notification(2));
+        let refused = DownReason::ConnectFailed("Connection refused".to_owned());
+        let closed = DownReason::ConnectionClosed("reset by peer".to_owned());
+        let stopped = DownReason::Stopped(StopReason::AdminReset(String::new()));
+        let cases = [
+            ("nothing yet", None, None, None),
+            ("a notification", Some(&limit), None, Some(&limit)),
+            ("refused afterwards", Some(&refused), Some(&limit), Some(&limit)),
+            ("closed afterwards", Some(&closed), Some(&limit), Some(&limit)),
+            ("another notification", Some(&shutdown), Some(&limit), Some(&shutdown)),
+            ("refused from the start", Some(&refused), None, None),
+            ("our operator's reset", Some(&stopped), Some(&limit), None),
+        ];
+        for (name, last_down, before, expected) in cases {
+            assert_eq!(cause(last_down, before).as_ref(), expected, "{name}");
+        }
+    }
 }

@@ -87,7 +87,8 @@ impl Connection {
         Ok(Self::new(tcp::accept(listener, Instant::now() + limit)?.0))
     }
 
-    fn new(stream: TcpStream) -> Self {
+    /// Takes a connection that is there already.
+    pub fn new(stream: TcpStream) -> Self {
         Self { stream, unread: Vec::new(), start: 0 }
     }
 

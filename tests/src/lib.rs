@@ -5,8 +5,10 @@
 //! user namespace in which the caller is root).
 
 pub mod agent;
+pub mod fabric;
 pub mod failover;
 pub mod feeder;
+pub mod interop;
 pub mod kernel;
 pub mod meter;
 pub mod netns;

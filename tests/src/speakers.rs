@@ -90,6 +90,10 @@ pub struct Neighbor {
     pub v4: bool,
     /// IPv6 unicast.
     pub v6: bool,
+    /// Speak as before RFC 6793, with AS numbers of 2 octets; FRR then offers no capability at all.
+    pub two_octet_as: bool,
+    /// End the session with Cease 6/1 when it sends more prefixes of a family.
+    pub max_prefixes: Option<u32>,
 }
 
 impl Neighbor {
@@ -107,6 +111,8 @@ impl Neighbor {
             timers: None,
             v4: true,
             v6: true,
+            two_octet_as: false,
+            max_prefixes: None,
         }
     }
 }

@@ -189,6 +189,15 @@ impl Rib {
         }
     }
 
+    /// Another AS number or BGP Identifier of this node: loops are looked for anew.
+    pub fn set_identity(&mut self, local_asn: u32, router_id: std::net::Ipv4Addr) {
+        if (self.config.local_asn, self.config.router_id) != (local_asn, router_id) {
+            self.config.local_asn = local_asn;
+            self.config.router_id = router_id;
+            self.reimport(None);
+        }
+    }
+
     /// Paths of this family that the peer did not announce again since it went down are removed.
     pub fn sweep_stale(&mut self, peer: PeerId, family: AfiSafi) {
         if self.peer(peer).is_some_and(|state| state.stale.contains(family)) {
@@ -214,7 +223,8 @@ impl Rib {
     }
 
     /// The session is down: its paths go, but for those of `retain`, which become stale. Paths that were stale
-    /// already go even then (RFC 4724 section 4.2).
+    /// already stay: RFC 4724 section 4.2 would delete them, but a peer in a crash loop forwards all the while, and
+    /// the session bounds how long all of this may last.
     ///
     /// The next hops that went with it come first in [`Rib::next_event`], so that the FIB can take them out of
     /// its groups before it is told of a single prefix.
@@ -227,7 +237,6 @@ impl Rib {
         self.leave(peer);
         for family in [AfiSafi::Ipv4Unicast, AfiSafi::Ipv6Unicast] {
             if retain.contains(family) {
-                self.sweep_stale(peer, family);
                 self.change_paths(peer, family, Path::with_stale);
             } else {
                 self.remove_paths(peer, family, |_| true);

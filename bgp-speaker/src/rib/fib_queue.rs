@@ -47,6 +47,9 @@ impl FibQueue {
     pub(crate) fn has_dirty(&self) -> bool {
         !self.dirty.is_empty()
     }
+    pub(crate) fn is_awaiting(&self) -> bool {
+        !self.awaiting.is_empty()
+    }
     /// Count of prefixes taken when everything now queued has been.
     pub(crate) fn tail(&self) -> u64 {
         self.taken + self.dirty.len() as u64

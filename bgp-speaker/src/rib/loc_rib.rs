@@ -276,6 +276,7 @@ impl Rib {
     /// The FIB has dealt with every batch up to `seq`; the kernel refused `failed`, which stay unannounced, and
     /// their numbers taken, until [`Rib::installed_late`].
     pub fn installed(&mut self, seq: u64, failed: &[PrefixId]) {
+        let failed: rustc_hash::FxHashSet<PrefixId> = failed.iter().copied().collect();
         while let Some((batch, ids)) = self.fib.confirmed(seq) {
             for id in ids {
                 // A later batch tells newer state of it: that one's confirmation counts.
@@ -296,6 +297,11 @@ impl Rib {
                 self.confirmed(*id);
             }
         }
+    }
+
+    /// The FIB has been told everything and has confirmed it; so it is without a FIB.
+    pub fn fib_settled(&self) -> bool {
+        !self.fib.has_dirty() && !self.fib.is_awaiting()
     }
 
     fn confirmed(&mut self, id: PrefixId) {

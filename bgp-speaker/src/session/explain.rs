@@ -62,7 +62,7 @@ fn connect_failed(text: &str, config: &Peer) -> String {
         // EHOSTUNREACH is also what the kernel makes of a router's "time exceeded"; ENETUNREACH is not.
         let hops = match config.ttl {
             Ttl::Multihop(ttl) if ttl < 255 && says(&["no route"]) => {
-                format!(", or the peer is further away than TTL {ttl}")
+                format!(", or it is further away than TTL {ttl}")
             }
             Ttl::Multihop(_) | Ttl::Security(_) => String::new(),
         };
@@ -73,7 +73,7 @@ fn connect_failed(text: &str, config: &Peer) -> String {
             Ttl::Security(hops) => {
                 format!(", or the peer is more than {hops} hops away or sends a low TTL (GTSM)")
             }
-            Ttl::Multihop(ttl) if ttl < 255 => format!(", or the peer is further away than TTL {ttl}"),
+            Ttl::Multihop(ttl) if ttl < 255 => format!(", or it is further away than TTL {ttl}"),
             Ttl::Multihop(_) => String::new(),
         };
         format!("no answer from {peer}: probably {password}a filter or a dead host{hops}")

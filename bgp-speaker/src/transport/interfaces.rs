@@ -18,6 +18,12 @@ pub(crate) fn interface_index(name: &str) -> io::Result<u32> {
     })
 }
 
+/// Name of the interface with this index, if there is one.
+pub(crate) fn interface_name(index: u32) -> Option<String> {
+    let name = nix::net::if_::if_indextoname(index).ok()?;
+    name.into_string().ok()
+}
+
 /// Every address of the interface, with its subnet.
 pub(crate) fn interface_addresses(ifindex: u32) -> io::Result<Vec<IpNet>> {
     Ok(all_addresses()?.into_iter().filter(|(index, _)| *index == ifindex).map(|(_, net)| net).collect())

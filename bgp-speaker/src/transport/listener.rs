@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use api::desired::{Listen, Secret};
@@ -60,7 +61,7 @@ impl Listeners {
         });
         for address in wanted {
             if !self.sockets.contains_key(&address) {
-                match self.open(address) {
+                match self.open(address, keys, &mut problems) {
                     Ok(listening) => {
                         info!(%address, "listening");
                         self.sockets.insert(address, listening);
@@ -74,13 +75,24 @@ impl Listeners {
                 }
             }
             if let Some(listening) = self.sockets.get_mut(&address) {
-                listening.set_keys(address, keys, &mut problems);
+                set_keys(&listening.listener, address, keys, &mut listening.keys, &mut problems);
             }
         }
         problems
     }
 
-    fn open(&self, address: SocketAddr) -> io::Result<Listening> {
+    /// A connection from this neighbour has shown that it knows a key.
+    pub(crate) fn demands_key(&self, neighbor: IpAddr) -> bool {
+        let mut sockets = self.sockets.values();
+        sockets.any(|listening| listening.keys.keys().any(|range| range.contains(&neighbor)))
+    }
+
+    fn open(
+        &self,
+        address: SocketAddr,
+        keys: &[ListenKey],
+        problems: &mut Vec<String>,
+    ) -> io::Result<Listening> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
         if address.is_ipv6() {
@@ -92,30 +104,44 @@ impl Listeners {
         }
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
+        // Before the first caller: nobody slips in without a password.
+        let mut set = BTreeMap::new();
+        set_keys(&socket, address, keys, &mut set, problems);
         socket.listen(BACKLOG)?;
         let listener = Arc::new(TcpListener::from_std(socket.into())?);
         let accepting = tokio::spawn(accept(Arc::clone(&listener), self.accepted.clone()));
-        Ok(Listening { listener, accepting, keys: BTreeMap::new() })
+        Ok(Listening { listener, accepting, keys: set })
     }
 }
 
-impl Listening {
-    fn set_keys(&mut self, address: SocketAddr, keys: &[ListenKey], problems: &mut Vec<String>) {
-        let wanted: BTreeMap<IpNet, Secret> = keys
-            .iter()
-            .filter(|key| key.neighbor.addr().is_ipv6() == address.is_ipv6())
-            .map(|key| (key.neighbor, key.key.clone()))
-            .collect();
-        for gone in self.keys.keys().filter(|neighbor| !wanted.contains_key(neighbor)) {
-            if let Err(error) = sockopt::set_md5_key(&self.listener, *gone, None) {
-                problems.push(format!("TCP MD5 key of {gone} could not be removed: {error}"));
-            }
+/// Makes the keys of a socket match; `set` is what it has, and stays true whatever the kernel refuses.
+fn set_keys(
+    socket: &impl AsFd,
+    address: SocketAddr,
+    keys: &[ListenKey],
+    set: &mut BTreeMap<IpNet, Secret>,
+    problems: &mut Vec<String>,
+) {
+    let wanted: BTreeMap<IpNet, &Secret> = keys
+        .iter()
+        .filter(|key| key.neighbor.addr().is_ipv6() == address.is_ipv6())
+        .map(|key| (key.neighbor, &key.key))
+        .collect();
+    set.retain(|neighbor, _| {
+        let keep = wanted.contains_key(neighbor);
+        if !keep && let Err(error) = sockopt::set_md5_key(socket, *neighbor, None) {
+            problems.push(format!("TCP MD5 key of {neighbor} could not be removed: {error}"));
+            return true;
         }
-        for (neighbor, key) in &wanted {
-            if self.keys.get(neighbor) == Some(key) {
-                continue;
-            }
-            if let Err(error) = sockopt::set_md5_key(&self.listener, *neighbor, Some(key)) {
+        keep
+    });
+    for (neighbor, key) in wanted {
+        if set.get(&neighbor) == Some(key) {
+            continue;
+        }
+        match sockopt::set_md5_key(socket, neighbor, Some(key)) {
+            Ok(()) => drop(set.insert(neighbor, key.clone())),
+            Err(error) => {
                 let remedy = match error.raw_os_error() {
                     Some(libc::ENOMEM) => {
                         "; raise net.core.optmem_max (about 200 bytes a key), or use one listen range"
@@ -123,10 +149,11 @@ impl Listening {
                     Some(libc::ENOPROTOOPT) => "; this kernel is built without TCP MD5",
                     _ => "",
                 };
-                problems.push(format!("TCP MD5 key of {neighbor}: {error}{remedy}"));
+                problems.push(format!(
+                    "TCP MD5 key of {neighbor}: {error}{remedy}; until then its connections are refused"
+                ));
             }
         }
-        self.keys = wanted;
     }
 }
 

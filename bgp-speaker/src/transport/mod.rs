@@ -41,6 +41,14 @@ pub(crate) fn remote_address(address: IpAddr, interface: Option<&str>, port: u16
     })
 }
 
+/// The interface of a link-local address, by name.
+pub(crate) fn zone(remote: SocketAddr) -> Option<String> {
+    match remote {
+        SocketAddr::V6(remote) if remote.scope_id() != 0 => interfaces::interface_name(remote.scope_id()),
+        _ => None,
+    }
+}
+
 /// Opens a connection to the neighbour.
 pub(crate) async fn connect(dial: Dial) -> io::Result<(TcpStream, Endpoints)> {
     let socket = Socket::new(Domain::for_address(dial.remote), Type::STREAM, Some(Protocol::TCP))?;
@@ -86,8 +94,9 @@ fn source_address(source: &Source, remote: SocketAddr) -> io::Result<Option<Sock
             .map(|net| net.addr())
             .find(|address| {
                 // `lo` has 127.0.0.1 first, which reaches nobody else.
-                let reaches = !is_link_local(*address) && address.is_loopback() == remote.ip().is_loopback();
-                address.is_ipv6() == remote.is_ipv6() && reaches
+                address.is_ipv6() == remote.is_ipv6()
+                    && is_link_local(*address) == is_link_local(remote.ip())
+                    && address.is_loopback() == remote.ip().is_loopback()
             })
             .ok_or_else(|| {
                 io::Error::new(

@@ -56,7 +56,11 @@ fn write_neighbor(
         None => writeln!(text, "  direct;")?,
     }
     if let Some((keepalive, hold)) = neighbor.timers {
-        writeln!(text, "  hold time {hold};\n  keepalive time {keepalive};")?;
+        writeln!(text, "  hold time {hold};")?;
+        // Without a hold time there are none, and 0 is refused.
+        if keepalive > 0 {
+            writeln!(text, "  keepalive time {keepalive};")?;
+        }
     }
     if let Some(password) = &neighbor.password {
         writeln!(text, "  password \"{password}\";")?;
@@ -68,15 +72,21 @@ fn write_neighbor(
         writeln!(text, "  passive on;")?;
     }
     writeln!(text, "  graceful restart {};", if router.graceful_restart { "on" } else { "off" })?;
+    if neighbor.two_octet_as {
+        writeln!(text, "  enable as4 off;")?;
+    }
     for (wanted, family, v6) in [(neighbor.v4, "ipv4", false), (neighbor.v6, "ipv6", true)] {
         if !wanted {
             continue;
         }
         // Over a session of the other family BIRD has no next hop of its own for this one.
         let extended = if !v6 && neighbor.address.is_ipv6() { " extended next hop on;" } else { "" };
+        let limit = neighbor
+            .max_prefixes
+            .map_or_else(String::new, |limit| format!(" import limit {limit} action disable;"));
         writeln!(
             text,
-            "  {family} {{ import all; export where source ~ [ RTS_STATIC, RTS_BGP ];{extended} }};"
+            "  {family} {{ import all; export where source ~ [ RTS_STATIC, RTS_BGP ];{extended}{limit} }};"
         )?;
     }
     writeln!(text, "}}")

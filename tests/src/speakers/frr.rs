@@ -23,6 +23,10 @@ pub(super) fn conf(router: &Router) -> String {
 }
 
 fn write_router(text: &mut String, router: &Router) -> std::fmt::Result {
+    // Not a command of the router: below it, it would end the section.
+    if !router.kernel {
+        writeln!(text, "bgp no-rib")?;
+    }
     writeln!(text, "router bgp {}", router.local_as)?;
     writeln!(text, " bgp router-id {}", router.router_id)?;
     writeln!(text, " no bgp ebgp-requires-policy\n no bgp network import-check")?;
@@ -31,9 +35,6 @@ fn write_router(text: &mut String, router: &Router) -> std::fmt::Result {
         writeln!(text, " bgp graceful-restart\n bgp graceful-restart preserve-fw-state")?;
     } else {
         writeln!(text, " bgp graceful-restart-disable")?;
-    }
-    if !router.kernel {
-        writeln!(text, " bgp no-rib")?;
     }
     for neighbor in &router.neighbors {
         write_neighbor(text, neighbor)?;
@@ -45,6 +46,9 @@ fn write_router(text: &mut String, router: &Router) -> std::fmt::Result {
         }
         for neighbor in router.neighbors.iter().filter(|n| if v6 { n.v6 } else { n.v4 }) {
             writeln!(text, "  neighbor {} activate", neighbor.address)?;
+            if let Some(limit) = neighbor.max_prefixes {
+                writeln!(text, "  neighbor {} maximum-prefix {limit}", neighbor.address)?;
+            }
         }
         writeln!(text, "  maximum-paths 8\n exit-address-family")?;
     }
@@ -76,6 +80,9 @@ fn write_neighbor(text: &mut String, neighbor: &Neighbor) -> std::fmt::Result {
     }
     if let Some(source) = neighbor.source {
         writeln!(text, " neighbor {address} update-source {source}")?;
+    }
+    if neighbor.two_octet_as {
+        writeln!(text, " neighbor {address} dont-capability-negotiate")?;
     }
     if address.is_ipv6() && neighbor.v4 {
         writeln!(text, " neighbor {address} capability extended-nexthop")?;
