@@ -14,7 +14,6 @@ use api::desired::LogLevel;
 use bgp_speaker::SpeakerHandle;
 use bgp_speaker::handle::Ending;
 use bgp_speaker::speaker;
-use bgp_speaker::wire::AfiSafi;
 use ipnet::IpNet;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -61,7 +60,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         FibConfig { install: desired.install.clone(), sysctls: Some(PathBuf::from("/proc/sys")) };
     let (fib, fib_task) =
         fib::start(fib_config, inbox, ToSpeaker(speaker_when_ready)).context("kernel routes")?;
-    let preserved = families_found(&fib).await?;
+    // The F bit says that, and nothing else (RFC 4724 section 4.1).
+    let preserved = fib.found.clone();
     if !preserved.is_empty() {
         info!(families = ?preserved, "routes of an earlier run are in the kernel: restarting gracefully");
     }
@@ -100,19 +100,6 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     fib_task.await.context("the FIB's task")?.context("kernel routes")?;
     info!("stopped; routes stay in the kernel");
     Ok(())
-}
-
-/// Families of which the kernel holds routes of ours: the F bit says nothing else (RFC 4724 section 4.1).
-async fn families_found(fib: &FibHandle) -> anyhow::Result<Vec<AfiSafi>> {
-    let status = fib.status().await?;
-    let mut families = Vec::new();
-    if status.routes_v4 > 0 {
-        families.push(AfiSafi::Ipv4Unicast);
-    }
-    if status.routes_v6 > 0 {
-        families.push(AfiSafi::Ipv6Unicast);
-    }
-    Ok(families)
 }
 
 /// Hands each new desired state to the speaker and the FIB.

@@ -12,6 +12,7 @@ use std::sync::atomic::AtomicU64;
 
 use api::desired::Install;
 use bgp_speaker::rib::{FibNexthop, PrefixId, RibEvent};
+use bgp_speaker::wire::AfiSafi;
 use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -98,6 +99,9 @@ pub struct FibHandle {
     topology: watch::Receiver<Arc<Topology>>,
     /// Sysctls changed at start, with their old values: to be recorded for `uninstall`.
     pub sysctls: Vec<sysctl::SysctlChange>,
+    /// Families of which the kernel held routes of an earlier run at the start. Blackholes count: a node that
+    /// learned nothing forwards to its own pods all the same, and its neighbours are to keep the way there.
+    pub found: Vec<AfiSafi>,
 }
 
 impl FibHandle {
@@ -134,6 +138,12 @@ impl FibHandle {
     }
 }
 
+fn families(snapshot: &dump::Snapshot) -> Vec<AfiSafi> {
+    let any = |v6: bool| snapshot.routes.iter().any(|route| route.prefix.addr().is_ipv6() == v6);
+    let families = [(AfiSafi::Ipv4Unicast, any(false)), (AfiSafi::Ipv6Unicast, any(true))];
+    families.into_iter().filter_map(|(family, found)| found.then_some(family)).collect()
+}
+
 /// Starts the FIB: sysctls, subscription, dump, adoption; then the task.
 ///
 /// # Errors
@@ -162,7 +172,8 @@ pub fn start<F: SpeakerFeedback>(
     let (publish, topology) = watch::channel(Arc::default());
     let mut driver = Driver::new(config.install, inbox, feedback, monitor, worker, orders, publish);
     driver.record(sent, sysctls.clone(), warnings);
+    let found = families(&snapshot);
     driver.adopt(snapshot);
     let task = tokio::spawn(driver.run());
-    Ok((FibHandle { commands, topology, sysctls }, task))
+    Ok((FibHandle { commands, topology, sysctls, found }, task))
 }
