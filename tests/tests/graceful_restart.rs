@@ -12,7 +12,7 @@ use towpath_tests::agent::{Agent, LIMIT};
 use towpath_tests::fabric::{Fabric, Tor};
 use towpath_tests::feeder::message::{self, Attributes, Message};
 use towpath_tests::feeder::{self, Connection, Feeder, Received};
-use towpath_tests::kernel::{Kind, Notice, Recorder};
+use towpath_tests::kernel::{Kind, Notice, Recorder, Snapshot};
 use towpath_tests::meter::{Meter, Plan, Report};
 use towpath_tests::netns::Netns;
 use towpath_tests::rack::{self, NODE, Rack, document, peer};
@@ -304,24 +304,32 @@ fn what_nobody_announces_again_is_swept_after_every_end_of_rib_and_not_before() 
     );
 }
 
-/// A helper drops what it kept of ours at our End-of-RIB, so that must not come before our own prefixes.
+/// A helper drops what it kept of ours at our End-of-RIB, so that must not come before our own prefixes; and
+/// this node, which has learned nothing, must say that its kernel forwards.
 #[test]
-fn the_first_update_after_a_start_announces_our_own_prefixes() {
+fn the_first_update_of_a_warm_start_announces_our_own_prefixes() {
     let rack = Rack::new(1).unwrap();
     let active = document("BGPPeer", "p1", "neighbor: { address: 10.0.1.2 }, remoteASN: 65101");
-    let mut agent = Agent::prepare(&rack.node, &[("a.yaml", &node(&[active]))], "node").unwrap();
+    let mut agent = Agent::start(&rack.node, &[("a.yaml", &node(&[active]))], "node").unwrap();
+    until(LIMIT, "the blackhole", || Ok((agent.status()?.fib.blackholes == 1).then_some(()))).unwrap();
+    agent.kill9().unwrap();
     let listener = feeder::listen(rack.neighbor(1), (Rack::address(1), 179).into()).unwrap();
     listener.set_nonblocking(false).unwrap();
+    let mut config = Rack::config(1);
+    config.capabilities.push((64, vec![0, 120, 0, 1, 1, 0x80]));
     for start in 1..=10 {
         // The daemon calls, so the session is up as early as it can be.
-        let listener = listener.try_clone().unwrap();
+        let (listener, config) = (listener.try_clone().unwrap(), config.clone());
         let first_update = std::thread::spawn(move || {
             let mut connection = Connection::new(listener.accept().unwrap().0);
-            connection.send(&[Rack::config(1).open(), message::keepalive()].concat()).unwrap();
+            connection.send(&[config.open(), message::keepalive()].concat()).unwrap();
             loop {
                 match connection.receive(LIMIT).unwrap() {
+                    Received::Message(Message::Open { body, .. }) => {
+                        assert_eq!(restart_capability(&body), Some((8, vec![(1, true)])));
+                    }
                     Received::Message(Message::Update(update)) => return update.announced,
-                    Received::Message(Message::Open { .. } | Message::Keepalive) => {}
+                    Received::Message(Message::Keepalive) => {}
                     other => panic!("{other:?}"),
                 }
             }
@@ -330,4 +338,76 @@ fn the_first_update_after_a_start_announces_our_own_prefixes() {
         assert_eq!(first_update.join().unwrap(), ["10.244.200.0/24".parse().unwrap()], "start {start}");
         agent.kill9().unwrap();
     }
+}
+
+/// The documented sysctls, and what the kernel derives from them: with forwarding on, each interface forwards,
+/// redirects are refused, and an interface that routes IPv6 has anycast addresses (type 4).
+fn documented(line: &str) -> bool {
+    const SYSCTLS: &[&str] = &[
+        "net/ipv4/nexthop_compat_mode",
+        "net/ipv4/fib_multipath_hash_policy",
+        "net/ipv6/fib_multipath_hash_policy",
+        "net/ipv4/ip_forward",
+        "net/ipv4/conf/all/accept_redirects",
+    ];
+    match line.strip_prefix("sysctl ").and_then(|line| line.split_once(" = ")) {
+        Some((name, _)) => {
+            let forwarding = name.starts_with("net/ipv") && name.ends_with("/forwarding");
+            let accept_ra = name.starts_with("net/ipv6/conf/") && name.ends_with("/accept_ra");
+            SYSCTLS.contains(&name) || forwarding || accept_ra
+        }
+        None => line.starts_with("route6 ") && line.contains(r#""type":"4""#),
+    }
+}
+
+#[test]
+fn a_whole_life_of_the_daemon_changes_nothing_that_is_not_its_own() {
+    let rack = Rack::new(2).unwrap();
+    for command in [
+        "route add 10.244.7.0/24 via 10.0.1.2 proto static",
+        "route add 192.0.2.0/24 via 10.0.1.2 table 77",
+        "rule add from 10.9.9.9 table 77",
+        "nexthop add id 7 via 10.0.2.2 dev eth2",
+        "route add 198.51.100.0/24 nhid 7 proto bird",
+        "-6 route add fd00:244:7::/64 via fd00:1::2 proto static metric 20",
+        "-6 route add blackhole fd00:77::/32 proto bgp",
+    ] {
+        rack.node.ip(command).unwrap();
+    }
+    // Only changes how the kernel shows a route on a nexthop object: without the object's content.
+    rack.node.sysctl("net/ipv4/nexthop_compat_mode", "0").unwrap();
+    // The kernel adds link-local addresses and their routes in its own time.
+    let settled = || {
+        let text = rack.node.ip("-6 address show scope link").unwrap();
+        Ok((text.matches("fe80::").count() == 2 && !text.contains("tentative")).then_some(()))
+    };
+    until(LIMIT, "link-local addresses", settled).unwrap();
+    let before = Snapshot::take(&rack.node).unwrap();
+
+    let text = node(&[peer(1, BOTH), peer(2, BOTH)]);
+    let mut agent = Agent::start(&rack.node, &[("a.yaml", &text)], "node").unwrap();
+    let live = |agent: &Agent| {
+        let (first, second) = (helper(&rack, 1), helper(&rack, 2));
+        announce(&first, 1, &["10.244.1.0/24", "10.244.2.0/24"]);
+        announce(&second, 2, &["10.244.1.0/24", "10.244.3.0/24"]);
+        end_of_ribs(&first);
+        end_of_ribs(&second);
+        until_learned(&rack.node, &["10.244.1.0/24", "10.244.2.0/24", "10.244.3.0/24"]);
+        until(LIMIT, "convergence", || Ok(agent.status()?.fib.converged.then_some(()))).unwrap();
+        (first, second)
+    };
+    let sessions = live(&agent);
+    agent.kill9().unwrap();
+    drop(sessions);
+    agent.start_again().unwrap();
+    let sessions = live(&agent);
+    agent.sigterm().unwrap();
+    drop(sessions);
+
+    let after = Snapshot::take(&rack.node).unwrap();
+    let ours = |line: &str| line.contains(r#""protocol":"199""#) || line.contains(r#""protocol":"200""#);
+    assert!(after.lines().filter(|line| ours(line)).count() >= 8, "routes and next hops of ours stay");
+    let [before, after] = [before, after].map(|snapshot| snapshot.filter(|l| !ours(l) && !documented(l)));
+    let diff = before.diff(&after);
+    assert!(diff.is_empty(), "{diff}");
 }
