@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use api::desired::Install;
 use bgp_speaker::rib::{FibNexthop, RibEvent};
 use ipnet::IpNet;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep_until;
 use tracing::{debug, info, warn};
 
@@ -63,6 +63,10 @@ pub(super) struct Driver<F> {
     worker: Worker,
     commands: mpsc::Receiver<Command>,
     publish: watch::Sender<Arc<Topology>>,
+    /// Counts changes of routes that are not ours.
+    others: watch::Sender<u64>,
+    /// Wait for the blackholes they asked for.
+    blackhole_waiters: Vec<oneshot::Sender<()>>,
     sent: Arc<AtomicU64>,
     numbers_file: Option<PathBuf>,
     sysctls: Vec<SysctlChange>,
@@ -93,6 +97,7 @@ impl<F: SpeakerFeedback> Driver<F> {
         worker: Worker,
         commands: mpsc::Receiver<Command>,
         publish: watch::Sender<Arc<Topology>>,
+        others: watch::Sender<u64>,
     ) -> Self {
         Self {
             fib: Fib::new(install),
@@ -105,6 +110,8 @@ impl<F: SpeakerFeedback> Driver<F> {
             worker,
             commands,
             publish,
+            others,
+            blackhole_waiters: Vec::new(),
             sent: Arc::default(),
             numbers_file: None,
             sysctls: Vec::new(),
@@ -234,6 +241,12 @@ impl<F: SpeakerFeedback> Driver<F> {
         if self.fib.forget_former_numbers() {
             self.keep_numbers();
         }
+        if !self.blackhole_waiters.is_empty() && self.fib.blackholes_settled() {
+            for waiter in self.blackhole_waiters.drain(..) {
+                // Who no longer waits need not know.
+                let _ = waiter.send(());
+            }
+        }
         self.look_up();
         if self.sending.is_none()
             && let Some(feedback) = self.outgoing.pop_front()
@@ -303,7 +316,10 @@ impl<F: SpeakerFeedback> Driver<F> {
 
     fn command(&mut self, command: Command) {
         match command {
-            Command::Blackholes(prefixes) => self.fib.set_blackholes(prefixes),
+            Command::Blackholes(prefixes, done) => {
+                self.fib.set_blackholes(prefixes);
+                self.blackhole_waiters.push(done);
+            }
             Command::Install(install) => {
                 let old = self.fib.install();
                 let key = |install: &Install| {

@@ -36,7 +36,8 @@ fn bench() -> Bench {
     let monitor = Monitor::subscribe(u32::MAX).unwrap();
     let (inbox, commands) = (mpsc::channel(1).1, mpsc::channel(1).1);
     let publish = watch::channel(Arc::default()).0;
-    let mut driver = Driver::new(install, inbox, Deaf, monitor, worker, commands, publish);
+    let others = watch::channel(0).0;
+    let mut driver = Driver::new(install, inbox, Deaf, monitor, worker, commands, publish, others);
     driver.adopt(Snapshot { links: vec![link(true)], ..Snapshot::default() });
     Bench { driver, jobs }
 }
