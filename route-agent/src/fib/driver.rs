@@ -51,6 +51,13 @@ enum Busy {
 
 type Sending = Pin<Box<dyn Future<Output = Result<(), Stopped>> + Send>>;
 
+/// What others may watch.
+pub(super) struct Published {
+    pub(super) topology: watch::Sender<Arc<Topology>>,
+    /// Counts changes of routes that are not ours.
+    pub(super) others: watch::Sender<u64>,
+}
+
 pub(super) struct Driver<F> {
     fib: Fib,
     topology: Topology,
@@ -62,9 +69,7 @@ pub(super) struct Driver<F> {
     monitor: Monitor,
     worker: Worker,
     commands: mpsc::Receiver<Command>,
-    publish: watch::Sender<Arc<Topology>>,
-    /// Counts changes of routes that are not ours.
-    others: watch::Sender<u64>,
+    published: Published,
     /// Wait for the blackholes they asked for.
     blackhole_waiters: Vec<oneshot::Sender<()>>,
     sent: Arc<AtomicU64>,
@@ -96,8 +101,7 @@ impl<F: SpeakerFeedback> Driver<F> {
         monitor: Monitor,
         worker: Worker,
         commands: mpsc::Receiver<Command>,
-        publish: watch::Sender<Arc<Topology>>,
-        others: watch::Sender<u64>,
+        published: Published,
     ) -> Self {
         Self {
             fib: Fib::new(install),
@@ -109,8 +113,7 @@ impl<F: SpeakerFeedback> Driver<F> {
             monitor,
             worker,
             commands,
-            publish,
-            others,
+            published,
             blackhole_waiters: Vec::new(),
             sent: Arc::default(),
             numbers_file: None,
@@ -348,6 +351,6 @@ impl<F: SpeakerFeedback> Driver<F> {
     }
 
     fn publish(&self) {
-        self.publish.send_replace(Arc::new(self.topology.clone()));
+        self.published.topology.send_replace(Arc::new(self.topology.clone()));
     }
 }

@@ -17,7 +17,7 @@ use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
-use super::driver::Driver;
+use super::driver::{Driver, Published};
 use super::numbers::Numbers;
 use super::status::FibStatus;
 use crate::kernel::KernelError;
@@ -182,8 +182,8 @@ pub fn start<F: SpeakerFeedback>(
     let (commands, orders) = mpsc::channel(COMMANDS);
     let (publish, topology) = watch::channel(Arc::default());
     let others = watch::Sender::new(0);
-    let mut driver =
-        Driver::new(config.install, inbox, feedback, monitor, worker, orders, publish, others.clone());
+    let published = Published { topology: publish, others: others.clone() };
+    let mut driver = Driver::new(config.install, inbox, feedback, monitor, worker, orders, published);
     driver.record(sent, sysctls, warnings);
     driver.numbers(&numbers, numbers_file);
     driver.adopt(snapshot);

@@ -83,7 +83,7 @@ impl<F: SpeakerFeedback> Driver<F> {
 
     /// Routes of others may be different now.
     pub(super) fn others_changed(&self) {
-        self.others.send_modify(|epoch| *epoch += 1);
+        self.published.others.send_modify(|epoch| *epoch += 1);
     }
 
     /// The way to next hops that are not on link may be another now.
