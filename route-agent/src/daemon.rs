@@ -5,7 +5,6 @@
 //! originations. Order of the end, asked for or forced by a part that failed: configuration, sessions, FIB, the
 //! control socket, the claim. Routes stay in the kernel: a successor adopts them.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,7 +15,6 @@ use api::desired::LogLevel;
 use bgp_speaker::SpeakerHandle;
 use bgp_speaker::handle::Ending;
 use bgp_speaker::speaker;
-use ipnet::IpNet;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -84,7 +82,6 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let (speaker, mut speaker_task) = speaker::start(speaker_options, desired).await;
     speaker_ready.send_replace(Some(speaker.clone()));
 
-    let (blackholes, wanted_blackholes) = watch::channel(BTreeSet::new());
     let (speaker_problems, problems) = watch::channel(Vec::new());
     let (reload, reloads) = mpsc::channel(1);
     let answers = Answers {
@@ -96,8 +93,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     };
     let mut tasks = JoinSet::new();
     tasks.spawn(source.follow(loaded, reloads));
-    tasks.spawn(local::run(configuration.clone(), speaker.clone(), blackholes));
-    tasks.spawn(pass_blackholes(wanted_blackholes, fib.clone()));
+    tasks.spawn(local::run(configuration.clone(), speaker.clone(), fib.clone()));
     tasks.spawn(apply(configuration, speaker.clone(), fib, speaker_problems, options.set_log_level));
     let listening = Arc::clone(&socket);
     tasks.spawn(async move {
@@ -163,14 +159,6 @@ async fn apply(
             return Ok(());
         }
     }
-}
-
-async fn pass_blackholes(mut wanted: watch::Receiver<BTreeSet<IpNet>>, fib: FibHandle) -> anyhow::Result<()> {
-    while wanted.changed().await.is_ok() {
-        let prefixes = wanted.borrow_and_update().clone();
-        fib.set_blackholes(prefixes).await?;
-    }
-    Ok(())
 }
 
 /// How long a part may take to end; the FIB's own limit is below it.

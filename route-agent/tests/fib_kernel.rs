@@ -492,3 +492,70 @@ fn routes_under_a_protocol_number_of_an_earlier_run_are_removed_with_their_nexth
         }
     });
 }
+
+#[test]
+fn of_others_only_unicast_routes_of_the_table_over_live_links_count() {
+    in_namespace(async || {
+        for route in [
+            "10.20.0.0/16 via 10.0.1.9 proto static",
+            "10.21.0.0/16 proto static nexthop via 10.0.0.9 nexthop via 10.0.1.9",
+            "10.22.0.0/16 via 10.0.0.9 proto static",
+            "10.23.0.0/16 proto static nexthop via 10.0.0.9 nexthop via 10.0.0.8",
+            "unreachable 10.24.0.0/16 proto static",
+            "blackhole 10.25.0.0/16 proto static",
+            "10.26.0.0/16 via 10.0.1.9 proto static table 7",
+            "10.27.0.0/16 via 10.0.1.9 proto 199",
+            "10.28.0.0/16 via 10.0.1.9 proto 200",
+        ] {
+            ip(&format!("route add {route}"));
+        }
+        ip("-6 route add 2001:db8:20::/48 via 2001:db8:1::9 proto static");
+        ip("link set b0 down");
+        let mut netlink = Netlink::open().unwrap();
+        // The carrier's loss takes a moment to reach the routes.
+        let (mut found, started) = (BTreeSet::new(), Instant::now());
+        while started.elapsed() < PATIENCE {
+            found = dump::destinations(&mut netlink, 254, [199, 200]).unwrap();
+            if !found.contains(&net("10.0.0.0/24")) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        for (prefix, expected) in [
+            ("10.20.0.0/16", true),
+            ("10.21.0.0/16", true),
+            ("10.22.0.0/16", false),
+            ("10.23.0.0/16", false),
+            ("10.24.0.0/16", false),
+            ("10.25.0.0/16", false),
+            ("10.26.0.0/16", false),
+            ("10.27.0.0/16", false),
+            ("10.28.0.0/16", false),
+            ("10.0.1.0/24", true),
+            // Of the local table.
+            ("10.0.1.1/32", false),
+            ("2001:db8:20::/48", true),
+        ] {
+            assert_eq!(found.contains(&net(prefix)), expected, "{prefix} in {found:?}");
+        }
+        assert!(dump::destinations(&mut netlink, 99, [199, 200]).unwrap().is_empty(), "no such table");
+    });
+}
+
+#[test]
+fn blackholes_are_in_the_kernel_when_the_call_returns_and_only_others_routes_wake_who_watches_them() {
+    in_namespace(async || {
+        let mut node = Node::start();
+        node.fib.set_blackholes([net("10.9.0.0/16")].into()).await.unwrap();
+        assert_eq!(dump::routes(&mut Netlink::open().unwrap(), 200).unwrap().len(), 1);
+        node.fib.set_blackholes(BTreeSet::new()).await.unwrap();
+        assert!(dump::routes(&mut Netlink::open().unwrap(), 200).unwrap().is_empty());
+        let mut others = node.fib.others_routes();
+        node.want(&many(100), &[via("10.0.0.2")]).await;
+        node.confirmed().await;
+        assert!(!others.has_changed().unwrap(), "ours");
+        ip("route add 10.20.0.0/16 via 10.0.1.9 proto static");
+        tokio::time::timeout(PATIENCE, others.changed()).await.unwrap().unwrap();
+        node.stop().await;
+    });
+}

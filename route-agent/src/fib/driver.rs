@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use api::desired::Install;
 use bgp_speaker::rib::{FibNexthop, RibEvent};
 use ipnet::IpNet;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep_until;
 use tracing::{debug, info, warn};
 
@@ -51,6 +51,13 @@ enum Busy {
 
 type Sending = Pin<Box<dyn Future<Output = Result<(), Stopped>> + Send>>;
 
+/// What others may watch.
+pub(super) struct Published {
+    pub(super) topology: watch::Sender<Arc<Topology>>,
+    /// Counts changes of routes that are not ours.
+    pub(super) others: watch::Sender<u64>,
+}
+
 pub(super) struct Driver<F> {
     fib: Fib,
     topology: Topology,
@@ -62,7 +69,9 @@ pub(super) struct Driver<F> {
     monitor: Monitor,
     worker: Worker,
     commands: mpsc::Receiver<Command>,
-    publish: watch::Sender<Arc<Topology>>,
+    published: Published,
+    /// Wait for the blackholes they asked for.
+    blackhole_waiters: Vec<oneshot::Sender<()>>,
     sent: Arc<AtomicU64>,
     numbers_file: Option<PathBuf>,
     sysctls: Vec<SysctlChange>,
@@ -92,7 +101,7 @@ impl<F: SpeakerFeedback> Driver<F> {
         monitor: Monitor,
         worker: Worker,
         commands: mpsc::Receiver<Command>,
-        publish: watch::Sender<Arc<Topology>>,
+        published: Published,
     ) -> Self {
         Self {
             fib: Fib::new(install),
@@ -104,7 +113,8 @@ impl<F: SpeakerFeedback> Driver<F> {
             monitor,
             worker,
             commands,
-            publish,
+            published,
+            blackhole_waiters: Vec::new(),
             sent: Arc::default(),
             numbers_file: None,
             sysctls: Vec::new(),
@@ -234,6 +244,12 @@ impl<F: SpeakerFeedback> Driver<F> {
         if self.fib.forget_former_numbers() {
             self.keep_numbers();
         }
+        if !self.blackhole_waiters.is_empty() && self.fib.blackholes_settled() {
+            for waiter in self.blackhole_waiters.drain(..) {
+                // Who no longer waits need not know.
+                let _ = waiter.send(());
+            }
+        }
         self.look_up();
         if self.sending.is_none()
             && let Some(feedback) = self.outgoing.pop_front()
@@ -303,7 +319,10 @@ impl<F: SpeakerFeedback> Driver<F> {
 
     fn command(&mut self, command: Command) {
         match command {
-            Command::Blackholes(prefixes) => self.fib.set_blackholes(prefixes),
+            Command::Blackholes(prefixes, done) => {
+                self.fib.set_blackholes(prefixes);
+                self.blackhole_waiters.push(done);
+            }
             Command::Install(install) => {
                 let old = self.fib.install();
                 let key = |install: &Install| {
@@ -332,6 +351,6 @@ impl<F: SpeakerFeedback> Driver<F> {
     }
 
     fn publish(&self) {
-        self.publish.send_replace(Arc::new(self.topology.clone()));
+        self.published.topology.send_replace(Arc::new(self.topology.clone()));
     }
 }

@@ -58,6 +58,11 @@ impl Blackholes {
         self.wanted.clone()
     }
 
+    /// Nothing is to be written or in flight.
+    pub(super) fn settled(&self) -> bool {
+        !self.dirty && !self.states.values().any(|state| matches!(state, State::InFlight { .. }))
+    }
+
     /// None is left under a former key.
     pub(super) fn swept(&self) -> bool {
         self.wanted.is_some() && self.former.is_empty()

@@ -281,6 +281,11 @@ impl Fib {
         self.blackholes.want(prefixes);
     }
 
+    /// Every blackhole wanted is in the kernel or refused by it, every other is gone or cannot be removed.
+    pub fn blackholes_settled(&self) -> bool {
+        self.blackholes.settled()
+    }
+
     /// What has happened since the last call.
     pub fn take_notes(&mut self) -> Vec<Note> {
         std::mem::take(&mut self.notes)

@@ -17,7 +17,7 @@ use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
-use super::driver::Driver;
+use super::driver::{Driver, Published};
 use super::numbers::Numbers;
 use super::status::FibStatus;
 use crate::kernel::KernelError;
@@ -91,7 +91,7 @@ pub struct FibConfig {
 }
 
 pub(super) enum Command {
-    Blackholes(BTreeSet<IpNet>),
+    Blackholes(BTreeSet<IpNet>, oneshot::Sender<()>),
     Install(Install),
     Status(oneshot::Sender<FibStatus>),
 }
@@ -101,6 +101,7 @@ pub(super) enum Command {
 pub struct FibHandle {
     commands: mpsc::Sender<Command>,
     topology: watch::Receiver<Arc<Topology>>,
+    others: watch::Sender<u64>,
     /// Families of which the kernel had routes of ours at the start: their forwarding state was preserved
     /// (RFC 4724 section 4.1).
     pub preserved: Vec<AfiSafi>,
@@ -108,11 +109,14 @@ pub struct FibHandle {
 
 impl FibHandle {
     /// The blackholes wanted: all of them, each time. Before the first call none found at start is removed.
+    /// Returns when each is in the kernel, or refused by it and shown in the status.
     ///
     /// # Errors
     /// [`Stopped`].
     pub async fn set_blackholes(&self, prefixes: BTreeSet<IpNet>) -> Result<(), Stopped> {
-        self.commands.send(Command::Blackholes(prefixes)).await.map_err(|_| Stopped)
+        let (done, settled) = oneshot::channel();
+        self.commands.send(Command::Blackholes(prefixes, done)).await.map_err(|_| Stopped)?;
+        settled.await.map_err(|_| Stopped)
     }
 
     /// Another table, metric or protocol: routes are made anew under the new key, then the old ones go.
@@ -132,6 +136,11 @@ impl FibHandle {
         let (answer, status) = oneshot::channel();
         self.commands.send(Command::Status(answer)).await.map_err(|_| Stopped)?;
         status.await.map_err(|_| Stopped)
+    }
+
+    /// Changes when routes that are not ours have changed, or may have.
+    pub fn others_routes(&self) -> watch::Receiver<u64> {
+        self.others.subscribe()
     }
 
     /// Links and addresses of this network namespace, as they change.
@@ -172,12 +181,14 @@ pub fn start<F: SpeakerFeedback>(
         .map_err(|source| KernelError::Socket { doing: "starting the writer thread", source })?;
     let (commands, orders) = mpsc::channel(COMMANDS);
     let (publish, topology) = watch::channel(Arc::default());
-    let mut driver = Driver::new(config.install, inbox, feedback, monitor, worker, orders, publish);
+    let others = watch::Sender::new(0);
+    let published = Published { topology: publish, others: others.clone() };
+    let mut driver = Driver::new(config.install, inbox, feedback, monitor, worker, orders, published);
     driver.record(sent, sysctls, warnings);
     driver.numbers(&numbers, numbers_file);
     driver.adopt(snapshot);
     let task = tokio::spawn(driver.run());
-    Ok((FibHandle { commands, topology, preserved }, task))
+    Ok((FibHandle { commands, topology, others, preserved }, task))
 }
 
 fn families(snapshot: &Snapshot) -> Vec<AfiSafi> {

@@ -77,10 +77,21 @@ impl<F: SpeakerFeedback> Driver<F> {
         self.verify = true;
         self.resolve_all();
         self.publish();
+        // Routes over it have come alive or died, mostly without a notification of their own.
+        self.others_changed();
+    }
+
+    /// Routes of others may be different now.
+    pub(super) fn others_changed(&self) {
+        self.published.others.send_modify(|epoch| *epoch += 1);
     }
 
     /// The way to next hops that are not on link may be another now.
     fn routes_changed(&mut self, route: &KernelRoute) {
+        let install = self.fib.install();
+        if route.protocol != install.protocol && route.protocol != install.local_protocol {
+            self.others_changed();
+        }
         if route.kind == RTN_UNICAST {
             self.to_look_up.extend(self.indirect.iter().copied());
         }

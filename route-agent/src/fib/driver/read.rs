@@ -155,6 +155,7 @@ impl<F: SpeakerFeedback> Driver<F> {
         }
         self.resolve_all();
         self.publish();
+        self.others_changed();
     }
 
     /// Compares our routes, unless something happened to them meanwhile.

@@ -35,8 +35,8 @@ fn bench() -> Bench {
     let worker = Worker { jobs: outbox, answers: mpsc::channel(1).1, thread: std::thread::spawn(|| ()) };
     let monitor = Monitor::subscribe(u32::MAX).unwrap();
     let (inbox, commands) = (mpsc::channel(1).1, mpsc::channel(1).1);
-    let publish = watch::channel(Arc::default()).0;
-    let mut driver = Driver::new(install, inbox, Deaf, monitor, worker, commands, publish);
+    let published = Published { topology: watch::Sender::new(Arc::default()), others: watch::Sender::new(0) };
+    let mut driver = Driver::new(install, inbox, Deaf, monitor, worker, commands, published);
     driver.adopt(Snapshot { links: vec![link(true)], ..Snapshot::default() });
     Bench { driver, jobs }
 }
