@@ -16,7 +16,7 @@ use bgp_speaker::handle::Ending;
 use bgp_speaker::speaker;
 use bgp_speaker::wire::AfiSafi;
 use ipnet::IpNet;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tracing::{error, info, warn};
 
@@ -45,6 +45,8 @@ pub struct Options {
 /// # Errors
 /// No good configuration, another daemon on the control socket, a kernel that cannot be read.
 pub async fn run(options: Options) -> anyhow::Result<()> {
+    // First: whoever finds the socket may send signals, and an unhandled SIGHUP kills.
+    let signals = Signals::new().context("signal handlers")?;
     let socket = ControlSocket::bind(&options.socket).context("control socket")?;
     std::fs::create_dir_all(&options.state_dir).with_context(|| {
         format!("{}: the state folder; name another with --state-dir", options.state_dir.display())
@@ -89,7 +91,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         Ok(())
     });
 
-    wait_for_signal(&reload, &mut tasks).await?;
+    signals.wait(&reload, &mut tasks).await?;
     tasks.shutdown().await;
     if speaker.stop(Ending::Restart).await.is_err() {
         warn!("the speaker had stopped before");
@@ -146,19 +148,36 @@ async fn pass_blackholes(mut wanted: watch::Receiver<BTreeSet<IpNet>>, fib: FibH
     Ok(())
 }
 
-async fn wait_for_signal(
-    reload: &mpsc::Sender<()>,
-    tasks: &mut tokio::task::JoinSet<anyhow::Result<()>>,
-) -> anyhow::Result<()> {
-    let (mut terminate, mut hangup) = (signal(SignalKind::terminate())?, signal(SignalKind::hangup())?);
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
-            // One reading that has not begun serves several signals.
-            _ = hangup.recv() => drop(reload.try_send(())),
-            Some(ended) = tasks.join_next() => ended.context("a task failed")??,
+/// Those the daemon answers to; kept from the moment they are made.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Asks for a reading at each SIGHUP, until it is time to stop.
+    async fn wait(
+        mut self,
+        reload: &mpsc::Sender<()>,
+        tasks: &mut tokio::task::JoinSet<anyhow::Result<()>>,
+    ) -> anyhow::Result<()> {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return Ok(()),
+                _ = self.interrupt.recv() => return Ok(()),
+                // One reading that has not begun serves several signals.
+                _ = self.hangup.recv() => drop(reload.try_send(())),
+                Some(ended) = tasks.join_next() => ended.context("a task failed")??,
+            }
         }
     }
 }

@@ -431,6 +431,15 @@ fn a_hangup_reads_files_that_no_watch_sees() {
     std::fs::write(&target, [NODE, &peer(1, "timers: { hold: 30s }")].concat()).unwrap();
     agent.signal(Signal::HUP).unwrap();
     agent.until_generation(2).unwrap();
+    // One that comes while the daemon is starting does it no harm.
+    for _ in 0..5 {
+        agent.kill9().unwrap();
+        std::fs::remove_file(agent.socket()).unwrap();
+        agent.launch().unwrap();
+        until(LIMIT, "the socket", || Ok(agent.socket().exists().then_some(()))).unwrap();
+        agent.signal(Signal::HUP).unwrap();
+        until(LIMIT, "an answer", || agent.status().map(Some)).unwrap();
+    }
 }
 
 #[test]
