@@ -151,7 +151,7 @@ impl Driver {
         match command {
             PeerCommand::Incoming(stream) => match transport::adopt(&stream, &self.peer) {
                 Ok(endpoints) => self.connected(stream, Direction::Incoming, endpoints),
-                Err(error) => debug!(peer = %self.peer.name, %error, "incoming connection was gone at once"),
+                Err(error) => debug!(peer = %self.peer.name, %error, "incoming connection not taken"),
             },
             PeerCommand::Outbound(id, updates, export) => {
                 // A batch for a session that has ended since says nothing to the next one.

@@ -431,6 +431,21 @@ fn a_hangup_reads_files_that_no_watch_sees() {
     std::fs::write(&target, [NODE, &peer(1, "timers: { hold: 30s }")].concat()).unwrap();
     agent.signal(Signal::HUP).unwrap();
     agent.until_generation(2).unwrap();
+    // Whoever sees the socket may send one: it is handled from then on, neither lost nor deadly.
+    for _ in 0..5 {
+        agent.kill9().unwrap();
+        std::fs::remove_file(agent.socket()).unwrap();
+        agent.launch().unwrap();
+        // The start takes a few milliseconds: too short for `until`.
+        let deadline = std::time::Instant::now() + LIMIT;
+        while !agent.socket().exists() {
+            assert!(std::time::Instant::now() < deadline, "no socket: {}", agent.log());
+        }
+        let status = std::fs::read_to_string(format!("/proc/{}/status", agent.pid().unwrap())).unwrap();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+        assert_eq!(u64::from_str_radix(caught.trim(), 16).unwrap() & 1, 1, "SIGHUP is not handled yet");
+        until(LIMIT, "an answer", || agent.status().map(Some)).unwrap();
+    }
 }
 
 #[test]

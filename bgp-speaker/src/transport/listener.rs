@@ -102,6 +102,7 @@ impl Listeners {
         } else {
             socket.set_ttl_v4(255)?;
         }
+        sockopt::save_syn(&socket)?;
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
         // Before the first caller: nobody slips in without a password.

@@ -72,7 +72,17 @@ pub(crate) async fn connect(dial: Dial) -> io::Result<(TcpStream, Endpoints)> {
 }
 
 /// Sets what a peer asks for on a connection it opened.
+///
+/// # Errors
+/// `PermissionDenied` when GTSM is asked for and the SYN came from too far away: only what arrives from now on
+/// is filtered by the kernel, and an OPEN may have arrived before.
 pub(crate) fn adopt(stream: &TcpStream, peer: &Peer) -> io::Result<Endpoints> {
+    if let Ttl::Security(hops) = peer.ttl
+        && let Some(ttl) = sockopt::syn_ttl(stream)?.filter(|ttl| *ttl < min_ttl(hops))
+    {
+        let text = format!("TTL {ttl} is from more than {hops} hops away (GTSM)");
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
+    }
     set_ttl(&SockRef::from(stream), stream.peer_addr()?.is_ipv6(), peer)?;
     prepare(stream)
 }
@@ -128,13 +138,18 @@ fn set_ttl(socket: &Socket, ipv6: bool, peer: &Peer) -> io::Result<()> {
     };
     let ttl = match peer.ttl {
         Ttl::Security(hops) => {
-            sockopt::set_min_ttl(socket, ipv6, 255 - (hops - 1))?;
+            sockopt::set_min_ttl(socket, ipv6, min_ttl(hops))?;
             255
         }
         Ttl::Multihop(1) if internal => 255,
         Ttl::Multihop(hops) => hops,
     };
     if ipv6 { socket.set_unicast_hops_v6(ttl.into()) } else { socket.set_ttl_v4(ttl.into()) }
+}
+
+/// The lowest TTL that a packet sent with 255 has after `hops` hops, the first of which costs nothing.
+fn min_ttl(hops: u8) -> u8 {
+    255 - hops.saturating_sub(1)
 }
 
 /// Any address of a family, for a listener.

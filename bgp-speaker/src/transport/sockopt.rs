@@ -1,8 +1,8 @@
-//! The socket options that no safe library offers: TCP MD5 keys and the minimum received TTL.
+//! The socket options that no safe library offers: TCP MD5 keys, the minimum received TTL, the TTL of a SYN.
 //!
-//! In: a socket and checked values. Out: a `setsockopt` result. Implements the kernel side of RFC 2385
+//! In: a socket and checked values. Out: what `setsockopt` or `getsockopt` answers. Implements the kernel side of RFC 2385
 //! and RFC 5082. The only file of this crate with `unsafe`.
-#![expect(unsafe_code, reason = "setsockopt with structures libc does not wrap safely")]
+#![expect(unsafe_code, reason = "socket options with structures libc does not wrap safely")]
 
 use std::io;
 use std::mem::{size_of, zeroed};
@@ -82,6 +82,50 @@ pub(crate) fn set_min_ttl(socket: &impl AsFd, ipv6: bool, minimum: u8) -> io::Re
     }
 }
 
+/// Keeps the SYN of each connection that a listener accepts, for [`syn_ttl`].
+///
+/// # Errors
+/// What `setsockopt` answers.
+pub(crate) fn save_syn(listener: &impl AsFd) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    set(listener, libc::IPPROTO_TCP, libc::TCP_SAVE_SYN, &on)
+}
+
+/// TTL (hop limit) with which the SYN of an accepted connection arrived; `None` where the kernel did not
+/// keep it: it answered with a SYN cookie, or this was asked before.
+///
+/// # Errors
+/// What `getsockopt` answers.
+pub(crate) fn syn_ttl(accepted: &impl AsFd) -> io::Result<Option<u8>> {
+    // Network and transport header with all their options.
+    let mut headers = [0u8; 256];
+    let mut length = headers.len() as libc::socklen_t;
+    // SAFETY: the descriptor is open for the whole call because `accepted` is borrowed; the kernel writes at
+    // most `length` octets into `headers`, and how many there were into `length`, both alive and exclusive.
+    let result = unsafe {
+        libc::getsockopt(
+            accepted.as_fd().as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_SAVED_SYN,
+            headers.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(headers.get(..length as usize).and_then(header_ttl))
+}
+
+/// The TTL in an IPv4 header or the hop limit in an IPv6 header.
+fn header_ttl(header: &[u8]) -> Option<u8> {
+    match header.first()? >> 4 {
+        4 => header.get(8).copied(),
+        6 => header.get(7).copied(),
+        _ => None,
+    }
+}
+
 fn set<T>(socket: &impl AsFd, level: libc::c_int, name: libc::c_int, value: &T) -> io::Result<()> {
     // SAFETY: the descriptor is open for the whole call because `socket` is borrowed; `value` is a live `T`,
     // and the length passed is its size; the kernel only reads from it.
@@ -95,4 +139,22 @@ fn set<T>(socket: &impl AsFd, level: libc::c_int, name: libc::c_int, value: &T) 
         )
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use hex_literal::hex;
+
+    use super::*;
+
+    #[test]
+    fn the_ttl_is_read_from_headers_of_both_families_and_from_nothing_else() {
+        let ipv4 = hex!("45000034 00004000 fe06 0000 0a000102 0a000101");
+        let ipv6 = hex!("60000000 0014 06 fd fd000001 00000000 00000000 00000002");
+        let cases: &[(&[u8], Option<u8>)] =
+            &[(&ipv4, Some(254)), (&ipv6, Some(253)), (&ipv4[..8], None), (&[0x50; 20], None), (&[], None)];
+        for (header, expected) in cases {
+            assert_eq!(header_ttl(header), *expected, "{header:02x?}");
+        }
+    }
 }
