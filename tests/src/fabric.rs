@@ -105,7 +105,7 @@ impl Fabric {
         let node = format!("tor{tor}");
         let exec = |argv: &[&str]| -> anyhow::Result<Output> {
             let output = self.racks.lab.find(&node)?.exec(argv)?;
-            let code = if let Exit::Code(code) = output.exit { i32::from(code) } else { 1 };
+            let code = if let Exit::Code(code) = output.exit { code } else { 1 };
             Ok(Output {
                 status: ExitStatus::from_raw(code << 8),
                 stdout: output.stdout.into_bytes(),
