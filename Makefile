@@ -8,11 +8,16 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/towpath
 COMPILER := $(shell rustc -vV 2>/dev/null | sha256sum | cut -c1-12)
 export CARGO_TARGET_DIR ?= $(CACHE)/target-$(COMPILER)
 BIN := $(CARGO_TARGET_DIR)/release
-# Labs need root, or a user who may become it.
-ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env=HOME,PATH,CARGO_TARGET_DIR,TOWPATH_BIN,TOWPATH_TOOLS)
 export TOWPATH_BIN := $(BIN)/towpath
 
-.PHONY: help setup setup-demo build demo test unit labs lint doc bench fuzz-smoke crds ci clean
+# Labs make network namespaces and need root. Building does not: with sudo only the programs run as root.
+ifneq ($(shell id -u),0)
+ROOT := sudo --preserve-env=HOME,PATH,XDG_CACHE_HOME,TOWPATH_BIN,TOWPATH_TOOLS
+HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
+export CARGO_TARGET_$(HOST)_RUNNER := $(ROOT)
+endif
+
+.PHONY: help setup setup-demo build demo test unit labs lint doc bench fuzz-smoke crds ci
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,7 +26,8 @@ setup: ## install or fetch what the tests need: tools, and FRR and BIRD unpacked
 	@tests/setup/packages.sh
 
 setup-demo: # the demo needs ip(8), nothing else
-	@command -v ip >/dev/null || tests/setup/packages.sh --tools-only
+	@command -v ip >/dev/null || PATH=$$PATH:/usr/sbin:/sbin command -v ip >/dev/null || \
+	  { apt-get --version >/dev/null && $(ROOT) apt-get -qq update && $(ROOT) apt-get -qq install -y iproute2; }
 
 build: ## towpath, bgp-speaker and the test programs, as people run them
 	cargo build --release --locked --workspace --bins
@@ -32,30 +38,31 @@ demo: setup-demo ## two racks on this machine: sessions, routes, traffic, a dyin
 
 test: setup lint unit labs ## everything a change must pass
 
-unit: ## tables, properties, virtual clocks: no network
+unit: ## tables, properties, virtual clocks, and single parts on a real kernel
 	cargo test --release --locked --workspace --exclude towpath-tests
 
-labs: build ## real daemons and a real kernel in namespaces
+labs: setup build ## real daemons and a real kernel in namespaces
 	export TOWPATH_TOOLS="$$(tests/setup/packages.sh)" && \
-	$(ROOT) env "PATH=$$PATH" TOWPATH_TOOLS="$$TOWPATH_TOOLS" TOWPATH_BIN=$(TOWPATH_BIN) \
 	  cargo test --release --locked -p towpath-tests -- --test-threads=1
 
 lint: ## formatting, clippy and rustdoc, warnings denied
 	cargo fmt --all --check
-	cargo clippy --locked --workspace --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
+	cargo clippy --release --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --workspace --no-deps --document-private-items --quiet
 
 doc: ## API documentation
-	cargo doc --locked --workspace --no-deps
+	cargo doc --release --locked --workspace --no-deps
 
-bench: setup build ## towpath beside FRR and BIRD in one run; writes docs/benchmarks.md
-	$(ROOT) env TOWPATH_TOOLS="$$(tests/setup/packages.sh)" TOWPATH_BIN=$(TOWPATH_BIN) $(BIN)/bench-bgp --write docs/benchmarks.md
-	$(ROOT) env TOWPATH_BIN=$(TOWPATH_BIN) $(BIN)/bench-failover --write docs/benchmarks.md
+bench: setup build ## towpath beside FRR and BIRD in one run, and fail-over; writes docs/benchmarks.md
+	export TOWPATH_TOOLS="$$(tests/setup/packages.sh)" && \
+	  $(ROOT) $(BIN)/bench-bgp --write docs/benchmarks.md && \
+	  $(ROOT) $(BIN)/bench-failover --write docs/benchmarks.md
 
-fuzz-smoke: ## each fuzz target for a minute (needs a nightly compiler and cargo-fuzz)
-	fuzz/smoke.sh 60
+fuzz-smoke: ## each fuzz target for a minute (needs a nightly compiler)
+	CARGO_TARGET_DIR=$(CACHE)/fuzz fuzz/smoke.sh 60
 
 crds: ## regenerate deploy/crds.yaml from api/
-	cargo run --release --locked -p towpath-api --bin crdgen > deploy/crds.yaml
+	cargo run --release --locked -p towpath-api --bin crdgen > deploy/crds.yaml.new
+	mv deploy/crds.yaml.new deploy/crds.yaml
 
 ci: test ## what continuous integration runs

@@ -4,6 +4,7 @@
 //! framing and the codec in force, nothing of sessions.
 
 use std::io;
+use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
@@ -11,7 +12,6 @@ use tokio::net::TcpStream;
 use tracing::warn;
 
 use crate::outbound;
-use crate::peer::LINGER;
 use crate::rib::{OutboundUpdate, PeerExport};
 use crate::session::ConnId;
 use crate::wire::{self, Codec, Message, MessageError};
@@ -20,6 +20,9 @@ use crate::wire::{self, Codec, Message, MessageError};
 const READ_CHUNK: usize = 256 * 1024;
 /// Below this much unwritten output the next batch is asked for.
 const LOW_WATER: usize = 64 * 1024;
+
+/// How long a closing connection may take to write what is queued.
+pub(crate) const LINGER: Duration = Duration::from_secs(2);
 
 pub(crate) struct Connection {
     id: ConnId,

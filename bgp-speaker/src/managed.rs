@@ -8,7 +8,7 @@ use api::desired::{MaxPrefixAction, Neighbor, Passive, Peer};
 use tokio::sync::mpsc::error::TrySendError;
 use tracing::{error, warn};
 
-use crate::peer::{PeerCommand, PeerHandle};
+use crate::peer_channel::{PeerCommand, PeerHandle};
 use crate::rib::{LimitEvent, LimitKind, OutboundUpdate, PeerExport, PeerId, PeerSession, PeerSettings, Rib};
 use crate::session::{ConnId, Event, Negotiated, State, StopReason};
 use crate::transport;
@@ -16,10 +16,6 @@ use crate::wire::AfiSafi;
 
 /// A dynamic neighbour that is not Established is forgotten after this long.
 const ABANDONED: Duration = Duration::from_secs(15);
-
-/// One run of one session's task, never reused: what a task says after it was replaced is recognised and dropped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct SessionKey(pub(crate) u64);
 
 pub(crate) struct Managed {
     pub(crate) id: PeerId,

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use api::desired::{Neighbor, Peer};
 use tokio::net::TcpStream;
@@ -16,55 +16,19 @@ use tokio::task::{JoinHandle, JoinSet};
 use tracing::{debug, info, warn};
 
 use crate::connection::{Connection, Progress};
-use crate::managed::SessionKey;
-use crate::rib::{OutboundUpdate, PeerExport};
+use crate::peer_channel::{PeerCommand, PeerEvent, PeerHandle, SessionKey};
 use crate::session::{
     Action, Actions, ConnId, Direction, Down, Endpoints, Event, LocalSpeaker, Negotiated, Session, State,
     StopReason,
 };
 use crate::status::{PeerView, SharedCounters};
 use crate::transport::{self, Dial};
-use crate::wire::{AfiSafi, Message, RouteRefresh, Update};
+use crate::wire::{Message, Update};
 
 /// Events kept for the router before the socket is no longer read.
 const PENDING_MAX: usize = 16;
 /// UPDATEs in one event.
 const UPDATES_PER_EVENT: usize = 512;
-
-/// What the router tells a peer's task.
-#[derive(Debug)]
-pub(crate) enum PeerCommand {
-    /// A connection the listener accepted from this neighbour.
-    Incoming(TcpStream),
-    /// More to say; answered with [`PeerEvent::Ready`] when it is written.
-    Outbound(ConnId, Arc<[OutboundUpdate]>, Arc<PeerExport>),
-    /// An event for the session: start, stop, refresh.
-    Session(Event),
-    /// Changed settings that need no new session.
-    Configure(Box<Peer>),
-    /// Changed capabilities of this speaker, for the next OPEN.
-    Local(Box<LocalSpeaker>),
-}
-
-/// What a peer's task tells the router.
-#[derive(Debug)]
-pub(crate) enum PeerEvent {
-    Up(ConnId, Box<Negotiated>),
-    Down(Down),
-    Updates(Vec<Update>),
-    Refresh(RouteRefresh),
-    SweepStale(AfiSafi),
-    /// The last batch is written: the next one may come.
-    Ready,
-}
-
-/// The router's end of a peer task.
-pub(crate) struct PeerHandle {
-    /// Full only if the task is stuck; the router then drops the command's effect by closing the task.
-    pub(crate) commands: mpsc::Sender<PeerCommand>,
-    pub(crate) view: watch::Receiver<PeerView>,
-    pub(crate) counters: Arc<SharedCounters>,
-}
 
 /// The task of one peer, to be spawned, and the way to it. The session waits for `Event::Start`.
 pub(crate) fn prepare(
@@ -425,6 +389,3 @@ async fn any_io(connections: &mut [Connection], may_read: bool) -> (usize, Progr
         },
     }
 }
-
-/// How long a closing connection may take to write what is queued.
-pub(crate) const LINGER: Duration = Duration::from_secs(2);

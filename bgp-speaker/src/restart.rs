@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::managed::SessionKey;
+use crate::peer_channel::SessionKey;
 use crate::session::Negotiated;
 use crate::wire::AfiSafi;
 

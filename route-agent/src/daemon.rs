@@ -1,27 +1,31 @@
 //! The node daemon: starts the tasks, wires them, waits for a signal, stops them in order.
 //!
-//! Order of the start: the control socket (one daemon a socket), the configuration, the FIB (which adopts what
-//! an earlier run left in the kernel), the speaker, local originations. Order of the end: configuration, sessions,
-//! FIB. Routes stay in the kernel: a successor adopts them.
+//! Order of the start: signal handlers, the claim to this network namespace and state folder, the control socket,
+//! the configuration, the FIB (which adopts what an earlier run left in the kernel), the speaker, local
+//! originations. Order of the end, asked for or forced by a part that failed: configuration, sessions, FIB, the
+//! control socket, the claim. Routes stay in the kernel: a successor adopts them.
 
-use std::collections::BTreeSet;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use api::desired::LogLevel;
 use bgp_speaker::SpeakerHandle;
 use bgp_speaker::handle::Ending;
 use bgp_speaker::speaker;
-use ipnet::IpNet;
-use tokio::signal::unix::{SignalKind, signal};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinError, JoinSet};
 use tracing::{error, info, warn};
 
 use crate::config::{Loaded, Source};
 use crate::control::server::ControlSocket;
+use crate::exclusive::Exclusive;
 use crate::fib::run::{self as fib, Feedback, FibConfig, FibHandle, SpeakerFeedback};
+use crate::kernel::KernelError;
 use crate::local;
 use crate::respond::Answers;
 
@@ -39,37 +43,45 @@ pub struct Options {
     pub set_log_level: Box<dyn Fn(LogLevel) + Send>,
 }
 
-/// Runs until SIGTERM or SIGINT.
+/// Runs until SIGTERM or SIGINT. When a part fails, the rest is stopped as in order and the error returned.
 ///
 /// # Errors
-/// No good configuration, another daemon on the control socket, a kernel that cannot be read.
+/// No good configuration, another daemon here, a kernel that cannot be read, a task that ended.
 pub async fn run(options: Options) -> anyhow::Result<()> {
-    let socket = ControlSocket::bind(&options.socket).context("control socket")?;
-    std::fs::create_dir_all(&options.state_dir).with_context(|| {
-        format!("{}: the state folder; name another with --state-dir", options.state_dir.display())
-    })?;
+    // Before anything that takes time: a signal that comes then must not kill what has just begun.
+    let mut signals = Signals::new().context("signal handlers")?;
+    raise_file_limit();
+    let _alone = Exclusive::claim(&options.state_dir)?;
+    let socket = Arc::new(ControlSocket::bind(&options.socket).context("control socket")?);
     let source = Source::new(options.files, options.node, &options.state_dir);
-    let first = source.load_first()?;
+    let (source, first) = tokio::task::spawn_blocking(move || {
+        let first = source.load_first();
+        (source, first)
+    })
+    .await
+    .context("reading the configuration")?;
+    let first = first?;
     let desired = Arc::clone(&first.desired);
     let (loaded, configuration) = watch::channel(first);
 
     // Full: the router keeps what waits, one entry a prefix.
     let (rib_events, inbox) = mpsc::channel(64);
     let (speaker_ready, speaker_when_ready) = watch::channel(None);
-    let fib_config =
-        FibConfig { install: desired.install.clone(), sysctls: Some(PathBuf::from("/proc/sys")) };
-    let (fib, fib_task) =
+    let fib_config = FibConfig {
+        install: desired.install.clone(),
+        sysctls: Some(PathBuf::from("/proc/sys")),
+        state_dir: Some(options.state_dir),
+    };
+    let (fib, mut fib_task) =
         fib::start(fib_config, inbox, ToSpeaker(speaker_when_ready)).context("kernel routes")?;
-    // The F bit says that, and nothing else (RFC 4724 section 4.1).
-    let preserved = fib.found.clone();
+    let preserved = fib.preserved.clone();
     if !preserved.is_empty() {
         info!(families = ?preserved, "routes of an earlier run are in the kernel: restarting gracefully");
     }
     let speaker_options = speaker::Options { fib: Some(rib_events), preserved };
-    let (speaker, speaker_task) = speaker::start(speaker_options, desired).await;
+    let (speaker, mut speaker_task) = speaker::start(speaker_options, desired).await;
     speaker_ready.send_replace(Some(speaker.clone()));
 
-    let (blackholes, wanted_blackholes) = watch::channel(BTreeSet::new());
     let (speaker_problems, problems) = watch::channel(Vec::new());
     let (reload, reloads) = mpsc::channel(1);
     let answers = Answers {
@@ -79,27 +91,51 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         speaker: speaker.clone(),
         fib: fib.clone(),
     };
-    let mut tasks = tokio::task::JoinSet::new();
+    let mut tasks = JoinSet::new();
     tasks.spawn(source.follow(loaded, reloads));
-    tasks.spawn(local::run(configuration.clone(), speaker.clone(), blackholes));
-    tasks.spawn(pass_blackholes(wanted_blackholes, fib.clone()));
+    tasks.spawn(local::run(configuration.clone(), speaker.clone(), fib.clone()));
     tasks.spawn(apply(configuration, speaker.clone(), fib, speaker_problems, options.set_log_level));
+    let listening = Arc::clone(&socket);
     tasks.spawn(async move {
-        socket.serve(Arc::new(answers)).await;
+        listening.serve(Arc::new(answers)).await;
         Ok(())
     });
 
-    wait_for_signal(&reload, &mut tasks).await?;
+    let (mut fib_over, mut speaker_over) = (false, false);
+    let outcome = tokio::select! {
+        outcome = signals.wait(&reload, &mut tasks) => outcome,
+        ended = &mut fib_task => {
+            fib_over = true;
+            Err(early("the task that writes kernel routes", flat(ended)))
+        }
+        ended = &mut speaker_task => {
+            speaker_over = true;
+            Err(early("the speaker's task", ended.map_err(Into::into)))
+        }
+    };
+    if let Err(error) = &outcome {
+        error!(
+            error = format!("{error:#}"),
+            "a part of the daemon failed: stopping; routes stay in the kernel"
+        );
+    }
     tasks.shutdown().await;
-    if speaker.stop(Ending::Restart).await.is_err() {
-        warn!("the speaker had stopped before");
+    let mut outcomes = vec![outcome];
+    if !speaker_over {
+        if speaker.stop(Ending::Restart).await.is_err() {
+            warn!("the speaker had stopped before");
+        }
+        outcomes.push(last("the speaker's task", async { Ok(speaker_task.await?) }).await);
     }
     drop(speaker);
     drop(speaker_ready);
-    speaker_task.await.context("the speaker's task")?;
-    fib_task.await.context("the FIB's task")?.context("kernel routes")?;
+    if !fib_over {
+        outcomes.push(last("kernel routes", async { flat(fib_task.await) }).await);
+    }
     info!("stopped; routes stay in the kernel");
-    Ok(())
+    // Whoever comes next finds the socket and the namespace free only now.
+    drop(socket);
+    outcomes.into_iter().collect()
 }
 
 /// Hands each new desired state to the speaker and the FIB.
@@ -125,27 +161,68 @@ async fn apply(
     }
 }
 
-async fn pass_blackholes(mut wanted: watch::Receiver<BTreeSet<IpNet>>, fib: FibHandle) -> anyhow::Result<()> {
-    while wanted.changed().await.is_ok() {
-        let prefixes = wanted.borrow_and_update().clone();
-        fib.set_blackholes(prefixes).await?;
+/// How long a part may take to end; the FIB's own limit is below it.
+const END_LIMIT: Duration = Duration::from_secs(15);
+
+/// A part that ended although nobody asked it to.
+fn early(what: &str, outcome: anyhow::Result<()>) -> anyhow::Error {
+    match outcome {
+        Ok(()) => anyhow::anyhow!("{what} ended by itself"),
+        Err(error) => error.context(format!("{what} failed")),
     }
-    Ok(())
 }
 
-async fn wait_for_signal(
-    reload: &mpsc::Sender<()>,
-    tasks: &mut tokio::task::JoinSet<anyhow::Result<()>>,
-) -> anyhow::Result<()> {
-    let (mut terminate, mut hangup) = (signal(SignalKind::terminate())?, signal(SignalKind::hangup())?);
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
-            // One reading that has not begun serves several signals.
-            _ = hangup.recv() => drop(reload.try_send(())),
-            Some(ended) = tasks.join_next() => ended.context("a task failed")??,
+fn flat(ended: Result<Result<(), KernelError>, JoinError>) -> anyhow::Result<()> {
+    Ok(ended??)
+}
+
+/// Waits for the end of a part, within reason.
+async fn last(what: &str, ending: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    match tokio::time::timeout(END_LIMIT, ending).await {
+        Ok(outcome) => outcome.with_context(|| what.to_owned()),
+        Err(_) => bail!("{what}: no end within {} s", END_LIMIT.as_secs()),
+    }
+}
+
+/// Sockets, one for each peer and connection, may be many more than the usual 1024.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })
+    {
+        warn!(%error, "the limit of open files stays as it is");
+    }
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Until the end is asked for, or a task fails.
+    async fn wait(
+        &mut self,
+        reload: &mpsc::Sender<()>,
+        tasks: &mut JoinSet<anyhow::Result<()>>,
+    ) -> anyhow::Result<()> {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return Ok(()),
+                _ = self.interrupt.recv() => return Ok(()),
+                // One reading that has not begun serves several signals.
+                _ = self.hangup.recv() => drop(reload.try_send(())),
+                Some(ended) = tasks.join_next() => ended.context("a task failed")??,
+            }
         }
     }
 }

@@ -11,8 +11,10 @@
 pub mod config;
 pub mod control;
 pub mod daemon;
+pub mod exclusive;
 pub mod fib;
 pub mod kernel;
 mod local;
 mod respond;
+pub mod state;
 pub mod status;

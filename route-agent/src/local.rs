@@ -1,7 +1,8 @@
 //! What this node originates: advertisements turned into prefixes, as the kernel stands now.
 //!
-//! In: the desired state, and netlink's word that an address or route changed. Out: the whole set of originated
-//! prefixes to the speaker, and the blackholes behind aggregates to the FIB; level-triggered both.
+//! In: the desired state, netlink's word that a link or an address changed, and the FIB's that routes of others
+//! did. Out: the whole set of originated prefixes to the speaker, and the blackholes behind aggregates to the
+//! FIB; level-triggered both. The kernel is asked only for what an advertisement depends on.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -13,21 +14,23 @@ use api::DesiredState;
 use api::desired::AdvertisementSource;
 use bgp_speaker::SpeakerHandle;
 use bgp_speaker::rib::Origination;
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::{FutureExt, StreamExt, TryStreamExt};
 use ipnet::IpNet;
-use netlink_packet_core::NetlinkPayload;
-use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::address::AddressAttribute;
+use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use netlink_packet_route::link::LinkAttribute;
-use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
 use rtnetlink::{Handle, MulticastGroup};
 use tokio::sync::watch;
 use tracing::{debug, warn};
 
 use crate::config::Loaded;
+use crate::fib::run::FibHandle;
+use crate::kernel::dump;
+use crate::kernel::socket::Netlink;
 
-/// Changes of the kernel that come this close together are one.
+/// Changes of links and addresses that come this close together are one.
 const SETTLE: Duration = Duration::from_millis(20);
+/// The same for routes of others: each look reads a table, which may be large.
+const SETTLE_ROUTES: Duration = Duration::from_millis(100);
 /// A dump the kernel refused is repeated after this long.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -54,60 +57,106 @@ struct Local {
 pub(crate) async fn run(
     mut loaded: watch::Receiver<Loaded>,
     speaker: SpeakerHandle,
-    blackholes: watch::Sender<BTreeSet<IpNet>>,
+    fib: FibHandle,
 ) -> anyhow::Result<()> {
-    let groups = [
-        MulticastGroup::Link,
-        MulticastGroup::Ipv4Ifaddr,
-        MulticastGroup::Ipv6Ifaddr,
-        MulticastGroup::Ipv4Route,
-        MulticastGroup::Ipv6Route,
-    ];
+    // Few messages even on a busy node; routes, of which there may be many, come by way of the FIB.
+    let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr];
     let (connection, handle, mut messages) =
         rtnetlink::new_multicast_connection(&groups).context("netlink for local addresses")?;
     tokio::spawn(connection);
     let mut told = None;
     loop {
         let desired = Arc::clone(&loaded.borrow_and_update().desired);
-        let retry = match look(&handle, &desired).await {
-            Ok(view) => {
-                let local = derive(&desired, &view);
-                if told.as_ref() != Some(&local) {
-                    debug!(
-                        originated = local.originated.len(),
-                        blackholes = local.blackholes.len(),
-                        "originations"
-                    );
-                    // The blackhole first: no moment in which others send here what would loop.
-                    blackholes.send_replace(local.blackholes.clone());
-                    speaker.set_originated(local.originated.clone()).await?;
-                    told = Some(local);
-                }
-                None
-            }
-            Err(error) => {
-                warn!(%error, "reading addresses and routes; what is originated stays as it was");
-                Some(tokio::time::Instant::now() + RETRY)
-            }
-        };
+        // Subscribed before the look: what changes in between is seen twice, never missed.
+        let mut routes = requires_route(&desired).then(|| fib.others_routes());
+        let by_address = desired
+            .advertisements
+            .iter()
+            .any(|advertisement| matches!(advertisement.source, AdvertisementSource::Interfaces { .. }));
         loop {
-            tokio::select! {
-                changed = loaded.changed() => match changed {
-                    Ok(()) => break,
-                    Err(_) => return Ok(()),
-                },
-                message = messages.next() => match message {
-                    Some((message, _)) if concerns(&message.payload, &desired) => {
-                        tokio::time::sleep(SETTLE).await;
-                        break;
+            let retry = match look(&handle, &desired).await {
+                Ok(view) => {
+                    let local = derive(&desired, &view);
+                    if told.as_ref() != Some(&local) {
+                        tell(&speaker, &fib, told.as_ref(), &local).await?;
+                        told = Some(local);
                     }
-                    Some(_) => {}
-                    None => anyhow::bail!("netlink for local addresses has ended"),
-                },
-                () = until(retry) => break,
+                    None
+                }
+                Err(error) => {
+                    let error = format!("{error:#}");
+                    warn!(error, "reading addresses and routes; what is originated stays as it was");
+                    Some(tokio::time::Instant::now() + RETRY)
+                }
+            };
+            let news = loop {
+                tokio::select! {
+                    changed = loaded.changed() => match changed {
+                        Ok(()) => break News::Configuration,
+                        Err(_) => return Ok(()),
+                    },
+                    message = messages.next() => match message {
+                        Some(_) if by_address => break News::Addresses,
+                        Some(_) => {}
+                        None => anyhow::bail!("netlink for local addresses has ended"),
+                    },
+                    changed = next(routes.as_mut()) => match changed {
+                        Ok(()) => break News::Routes,
+                        Err(_) => return Err(crate::fib::run::Stopped.into()),
+                    },
+                    () = until(retry) => break News::Addresses,
+                }
+            };
+            match news {
+                News::Configuration => break,
+                News::Addresses => tokio::time::sleep(SETTLE).await,
+                News::Routes => tokio::time::sleep(SETTLE_ROUTES).await,
+            }
+            // What has come meanwhile is part of the next look.
+            while let Some(Some(_)) = messages.next().now_or_never() {}
+            if let Some(routes) = &mut routes {
+                routes.mark_unchanged();
             }
         }
     }
+}
+
+enum News {
+    Configuration,
+    Addresses,
+    Routes,
+}
+
+/// Blackholes are in the kernel before others send here what would loop, and stay until they no longer do.
+async fn tell(
+    speaker: &SpeakerHandle,
+    fib: &FibHandle,
+    told: Option<&Local>,
+    local: &Local,
+) -> anyhow::Result<()> {
+    debug!(originated = local.originated.len(), blackholes = local.blackholes.len(), "originations");
+    let before = told.map(|told| &told.blackholes).into_iter().flatten();
+    let both: BTreeSet<IpNet> = before.chain(&local.blackholes).copied().collect();
+    let shrinks = both != local.blackholes;
+    fib.set_blackholes(both).await?;
+    speaker.set_originated(local.originated.clone()).await?;
+    if shrinks {
+        fib.set_blackholes(local.blackholes.clone()).await?;
+    }
+    Ok(())
+}
+
+async fn next(routes: Option<&mut watch::Receiver<u64>>) -> Result<(), watch::error::RecvError> {
+    match routes {
+        Some(routes) => routes.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn requires_route(desired: &DesiredState) -> bool {
+    desired.advertisements.iter().any(|advertisement| {
+        matches!(advertisement.source, AdvertisementSource::Static { require_route: true, .. })
+    })
 }
 
 async fn until(deadline: Option<tokio::time::Instant>) {
@@ -117,34 +166,21 @@ async fn until(deadline: Option<tokio::time::Instant>) {
     }
 }
 
-/// Route changes matter only to `requireRoute`, and our own never.
-fn concerns(payload: &NetlinkPayload<RouteNetlinkMessage>, desired: &DesiredState) -> bool {
-    let requires_route = desired.advertisements.iter().any(|advertisement| {
-        matches!(advertisement.source, AdvertisementSource::Static { require_route: true, .. })
-    });
-    match payload {
-        NetlinkPayload::InnerMessage(
-            RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route),
-        ) => requires_route && !is_ours(route, desired),
-        _ => true,
-    }
-}
-
-fn is_ours(route: &RouteMessage, desired: &DesiredState) -> bool {
-    let protocol = u8::from(route.header.protocol);
-    protocol == desired.install.protocol || protocol == desired.install.local_protocol
-}
-
 /// Asks the kernel for what this desired state needs.
-async fn look(handle: &Handle, desired: &DesiredState) -> Result<KernelView, rtnetlink::Error> {
+async fn look(handle: &Handle, desired: &DesiredState) -> anyhow::Result<KernelView> {
     let mut view = KernelView::default();
-    let wants =
-        |test: fn(&AdvertisementSource) -> bool| desired.advertisements.iter().any(|adv| test(&adv.source));
-    if wants(|source| matches!(source, AdvertisementSource::Interfaces { .. })) {
+    if desired
+        .advertisements
+        .iter()
+        .any(|advertisement| matches!(advertisement.source, AdvertisementSource::Interfaces { .. }))
+    {
         view.addresses = addresses(handle).await?;
     }
-    if wants(|source| matches!(source, AdvertisementSource::Static { require_route: true, .. })) {
-        view.destinations = destinations(handle, desired).await?;
+    if requires_route(desired) {
+        let install = &desired.install;
+        let (table, ours) = (install.table, [install.protocol, install.local_protocol]);
+        let read = move || dump::destinations(&mut Netlink::open()?, table, ours);
+        view.destinations = tokio::task::spawn_blocking(read).await??;
     }
     Ok(view)
 }
@@ -163,6 +199,9 @@ async fn addresses(handle: &Handle) -> Result<BTreeMap<String, BTreeSet<IpAddr>>
     let mut addresses = handle.address().get().execute();
     while let Some(message) = addresses.try_next().await? {
         let Some(name) = names.get(&message.header.index) else { continue };
+        if is_passing(&message) {
+            continue;
+        }
         // IFA_LOCAL is ours on point-to-point links, where IFA_ADDRESS is the other end's.
         let local = message.attributes.iter().find_map(|attribute| match attribute {
             AddressAttribute::Local(address) => Some(*address),
@@ -181,42 +220,23 @@ async fn addresses(handle: &Handle) -> Result<BTreeMap<String, BTreeSet<IpAddr>>
     Ok(found)
 }
 
+/// Whether an address cannot be used yet, or will not be for long: announcing it would make a promise that
+/// nobody keeps.
+fn is_passing(message: &AddressMessage) -> bool {
+    let passing = AddressHeaderFlags::Tentative
+        | AddressHeaderFlags::Dadfailed
+        | AddressHeaderFlags::Deprecated
+        // Of an IPv6 address this says temporary; of an IPv4 address, that it is a second one of its subnet.
+        | AddressHeaderFlags::Secondary;
+    message.header.family == netlink_packet_route::AddressFamily::Inet6
+        && message.header.flags.intersects(passing)
+}
+
 fn is_global(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => !address.is_loopback() && !address.is_link_local(),
         IpAddr::V6(address) => !address.is_loopback() && !address.is_unicast_link_local(),
     }
-}
-
-async fn destinations(handle: &Handle, desired: &DesiredState) -> Result<BTreeSet<IpNet>, rtnetlink::Error> {
-    let mut found = BTreeSet::new();
-    for family in [netlink_packet_route::AddressFamily::Inet, netlink_packet_route::AddressFamily::Inet6] {
-        let mut query = RouteMessage::default();
-        query.header.address_family = family;
-        let mut routes = handle.route().get(query).execute();
-        while let Some(route) = routes.try_next().await? {
-            if !is_ours(&route, desired)
-                && let Some(destination) = destination(&route)
-            {
-                found.insert(destination);
-            }
-        }
-    }
-    Ok(found)
-}
-
-fn destination(route: &RouteMessage) -> Option<IpNet> {
-    let length = route.header.destination_prefix_length;
-    let address = route.attributes.iter().find_map(|attribute| match attribute {
-        RouteAttribute::Destination(RouteAddress::Inet(address)) => Some(IpAddr::V4(*address)),
-        RouteAttribute::Destination(RouteAddress::Inet6(address)) => Some(IpAddr::V6(*address)),
-        _ => None,
-    });
-    let address = address.unwrap_or(match route.header.address_family {
-        netlink_packet_route::AddressFamily::Inet6 => IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED),
-        _ => IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
-    });
-    IpNet::new(address, length).ok()
 }
 
 fn derive(desired: &DesiredState, kernel: &KernelView) -> Local {
@@ -243,4 +263,33 @@ fn derive(desired: &DesiredState, kernel: &KernelView) -> Local {
         }
     }
     local
+}
+
+#[cfg(test)]
+mod tests {
+    use netlink_packet_route::AddressFamily;
+
+    use super::*;
+
+    #[test]
+    fn addresses_that_may_not_last_are_not_announced() {
+        let message = |family, flags| {
+            let mut message = AddressMessage::default();
+            (message.header.family, message.header.flags) = (family, flags);
+            message
+        };
+        let (v4, v6) = (AddressFamily::Inet, AddressFamily::Inet6);
+        for (family, flags, expected) in [
+            (v6, AddressHeaderFlags::Permanent, false),
+            (v6, AddressHeaderFlags::Tentative, true),
+            (v6, AddressHeaderFlags::Tentative | AddressHeaderFlags::Optimistic, true),
+            (v6, AddressHeaderFlags::Permanent | AddressHeaderFlags::Dadfailed, true),
+            (v6, AddressHeaderFlags::Deprecated, true),
+            (v6, AddressHeaderFlags::Secondary, true),
+            // A second address of an IPv4 subnet.
+            (v4, AddressHeaderFlags::Secondary, false),
+        ] {
+            assert_eq!(is_passing(&message(family, flags)), expected, "{family:?} {flags:?}");
+        }
+    }
 }

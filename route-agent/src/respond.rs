@@ -32,22 +32,28 @@ pub(crate) struct Answers {
 }
 
 impl Responder for Answers {
-    async fn answer(&self, request: Request) -> Answer {
-        let answer = match request {
-            Request::Status => self.status().await.and_then(json),
-            Request::Peers => self.peers().await.and_then(json),
+    async fn answer(&self, request: Request) -> Vec<u8> {
+        let line = match request {
+            Request::Status => encode(self.status().await).await,
+            Request::Peers => encode(self.peers().await).await,
             Request::Routes { view, prefix, peer } => {
-                self.routes(RibQuery { view, prefix, peer }).await.and_then(json)
+                encode(self.routes(RibQuery { view, prefix, peer }).await).await
             }
-            Request::Installed { prefix } => self.installed(prefix).await.and_then(json),
-            Request::Peer { peer, action, reason } => self.act(peer, action, reason).await.and_then(json),
+            Request::Installed { prefix } => encode(self.installed(prefix).await).await,
+            Request::Peer { peer, action, reason } => encode(self.act(peer, action, reason).await).await,
         };
-        answer.unwrap_or_else(|error| Answer::Error(format!("{error:#}")))
+        match line {
+            Ok(line) => line,
+            // Text alone always encodes.
+            Err(error) => Answer::<()>::Error(format!("{error:#}")).line().unwrap_or_default(),
+        }
     }
 }
 
-fn json(value: impl Serialize) -> anyhow::Result<Answer> {
-    Ok(Answer::Ok(serde_json::to_value(value)?))
+/// Makes a line of an answer, on a thread that may block: a full table is seconds of work.
+async fn encode<T: Serialize + Send + 'static>(answer: anyhow::Result<T>) -> anyhow::Result<Vec<u8>> {
+    let answer = Answer::Ok(answer?);
+    Ok(tokio::task::spawn_blocking(move || answer.line()).await??)
 }
 
 impl Answers {
@@ -60,8 +66,11 @@ impl Answers {
             self.known(peer).await?;
         }
         let mut routes = self.speaker.routes(query).await?;
-        routes.sort_by(|a, b| (a.prefix, !a.best, &a.peer).cmp(&(b.prefix, !b.best, &b.peer)));
-        Ok(routes)
+        let sort = move || {
+            routes.sort_by(|a, b| (a.prefix, !a.best, &a.peer).cmp(&(b.prefix, !b.best, &b.peer)));
+            routes
+        };
+        Ok(tokio::task::spawn_blocking(sort).await?)
     }
 
     async fn act(&self, peer: String, verb: PeerVerb, reason: String) -> anyhow::Result<usize> {
@@ -130,14 +139,12 @@ impl Answers {
                     if prefix.is_some_and(|prefix| prefix != route.prefix) {
                         continue;
                     }
-                    let nexthops = match route.nexthop_id {
-                        Some(_) if route.kind == RTN_BLACKHOLE => Vec::new(),
-                        Some(id) => nexthops(id, &objects, &topology),
-                        None => Vec::new(),
-                    };
+                    let nexthops =
+                        route.nexthop_id.map_or_else(Vec::new, |id| nexthops(id, &objects, &topology));
                     routes.push(InstalledRoute {
                         prefix: route.prefix,
                         nexthops,
+                        blackhole: route.kind == RTN_BLACKHOLE,
                         metric: route.metric,
                         table: route.table,
                         protocol,

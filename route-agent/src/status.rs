@@ -59,8 +59,10 @@ pub struct SessionCounts {
 pub struct InstalledRoute {
     /// The prefix.
     pub prefix: IpNet,
-    /// `via ADDRESS dev NAME`, sorted; empty for a blackhole.
+    /// `via ADDRESS dev NAME`, sorted; empty for a blackhole and for a route to an interface.
     pub nexthops: Vec<String>,
+    /// What it matches is dropped.
+    pub blackhole: bool,
     /// Priority.
     pub metric: u32,
     /// Table number.

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use api::desired::Install;
 use bgp_speaker::rib::{BestChange, FibNexthop, NexthopSet, PrefixId, RibEvent};
+use bgp_speaker::wire::AfiSafi;
 use ipnet::IpNet;
 use route_agent::fib::run::{Feedback, FibConfig, FibHandle, SpeakerFeedback, Stopped, start};
 use route_agent::fib::status::FibStatus;
@@ -89,9 +91,13 @@ fn install() -> Install {
 
 impl Node {
     fn start() -> Self {
+        Self::start_with(install(), None)
+    }
+
+    fn start_with(install: Install, state_dir: Option<PathBuf>) -> Self {
         let (events, inbox) = mpsc::channel(64);
         let (speaker, feedback) = mpsc::channel(64);
-        let config = FibConfig { install: install(), sysctls: Some("/proc/sys".into()) };
+        let config = FibConfig { install, sysctls: Some("/proc/sys".into()), state_dir };
         let (fib, task) = start(config, inbox, Speaker(speaker)).unwrap();
         Self { events, feedback, fib, task, wanted: BTreeMap::new(), seq: 0, seen: Vec::new() }
     }
@@ -454,6 +460,117 @@ fn a_hundred_thousand_routes_are_installed_and_removed() {
             println!("100,000 routes {}: {took:?}", if wanted.is_some() { "installed" } else { "removed" });
             assert_eq!(routes().len(), if wanted.is_some() { prefixes.len() } else { 0 });
         }
+        node.stop().await;
+    });
+}
+
+#[test]
+fn routes_under_a_protocol_number_of_an_earlier_run_are_removed_with_their_nexthops() {
+    in_namespace(async || {
+        let state = tempfile::tempdir().unwrap();
+        let folder = || Some(state.path().to_owned());
+        let mut node = Node::start_with(install(), folder());
+        assert_eq!(node.fib.preserved, []);
+        node.want(&many(20), &[via("10.0.0.2")]).await;
+        node.fib.set_blackholes([net("10.9.0.0/16")].into()).await.unwrap();
+        node.until("blackhole", |status, _| status.blackholes == 1).await;
+        node.confirmed().await;
+        node.stop().await;
+        // A pod's route, of the plugin.
+        ip("route add 10.7.0.1/32 dev a1 proto 200");
+        let other = || Install { protocol: 190, local_protocol: 191, ..install() };
+        // The second start finds the numbers although the first one ended before its sweep.
+        for sweep in [false, true] {
+            let mut node = Node::start_with(other(), folder());
+            assert_eq!(node.fib.preserved, [AfiSafi::Ipv4Unicast]);
+            node.want(&many(20), &[via("10.0.0.2")]).await;
+            if !sweep {
+                node.stop().await;
+                assert!(!routes().is_empty());
+                continue;
+            }
+            node.fib.set_blackholes([net("10.9.0.0/16")].into()).await.unwrap();
+            node.tell(RibEvent::Converged).await;
+            node.until("sweep", |status, _| status.converged && status.blackholes == 1).await;
+            let mut netlink = Netlink::open().unwrap();
+            assert!(routes().is_empty());
+            assert_eq!(dump::routes(&mut netlink, 190).unwrap().len(), 20);
+            assert_eq!(dump::routes(&mut netlink, 191).unwrap().len(), 1);
+            let pods = dump::routes(&mut netlink, 200).unwrap();
+            assert_eq!(pods.iter().map(|route| route.prefix).collect::<Vec<_>>(), [net("10.7.0.1/32")]);
+            let kept = || std::fs::read_to_string(state.path().join("protocols.json")).unwrap();
+            node.until("forgotten", |_, _| !kept().contains("199")).await;
+            let foreign = dump::nexthops(&mut netlink).unwrap();
+            assert!(foreign.iter().all(|object| object.protocol == 190), "{foreign:?}");
+            node.stop().await;
+            return;
+        }
+    });
+}
+
+#[test]
+fn of_others_only_unicast_routes_of_the_table_over_live_links_count() {
+    in_namespace(async || {
+        for route in [
+            "10.20.0.0/16 via 10.0.1.9 proto static",
+            "10.21.0.0/16 proto static nexthop via 10.0.0.9 nexthop via 10.0.1.9",
+            "10.22.0.0/16 via 10.0.0.9 proto static",
+            "10.23.0.0/16 proto static nexthop via 10.0.0.9 nexthop via 10.0.0.8",
+            "unreachable 10.24.0.0/16 proto static",
+            "blackhole 10.25.0.0/16 proto static",
+            "10.26.0.0/16 via 10.0.1.9 proto static table 7",
+            "10.27.0.0/16 via 10.0.1.9 proto 199",
+            "10.28.0.0/16 via 10.0.1.9 proto 200",
+        ] {
+            ip(&format!("route add {route}"));
+        }
+        ip("-6 route add 2001:db8:20::/48 via 2001:db8:1::9 proto static");
+        ip("link set b0 down");
+        let mut netlink = Netlink::open().unwrap();
+        // The carrier's loss takes a moment to reach the routes.
+        let (mut found, started) = (BTreeSet::new(), Instant::now());
+        while started.elapsed() < PATIENCE {
+            found = dump::destinations(&mut netlink, 254, [199, 200]).unwrap();
+            if !found.contains(&net("10.0.0.0/24")) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        for (prefix, expected) in [
+            ("10.20.0.0/16", true),
+            ("10.21.0.0/16", true),
+            ("10.22.0.0/16", false),
+            ("10.23.0.0/16", false),
+            ("10.24.0.0/16", false),
+            ("10.25.0.0/16", false),
+            ("10.26.0.0/16", false),
+            ("10.27.0.0/16", false),
+            ("10.28.0.0/16", false),
+            ("10.0.1.0/24", true),
+            // Of the local table.
+            ("10.0.1.1/32", false),
+            ("2001:db8:20::/48", true),
+        ] {
+            assert_eq!(found.contains(&net(prefix)), expected, "{prefix} in {found:?}");
+        }
+        assert!(dump::destinations(&mut netlink, 99, [199, 200]).unwrap().is_empty(), "no such table");
+    });
+}
+
+#[test]
+fn blackholes_are_in_the_kernel_when_the_call_returns_and_only_others_routes_wake_who_watches_them() {
+    in_namespace(async || {
+        let mut node = Node::start();
+        node.fib.set_blackholes([net("10.9.0.0/16")].into()).await.unwrap();
+        assert_eq!(dump::routes(&mut Netlink::open().unwrap(), 200).unwrap().len(), 1);
+        node.fib.set_blackholes(BTreeSet::new()).await.unwrap();
+        assert!(dump::routes(&mut Netlink::open().unwrap(), 200).unwrap().is_empty());
+        let mut others = node.fib.others_routes();
+        node.want(&many(100), &[via("10.0.0.2")]).await;
+        node.confirmed().await;
+        assert!(!others.has_changed().unwrap(), "ours");
+        ip("route add 10.20.0.0/16 via 10.0.1.9 proto static");
+        tokio::time::timeout(PATIENCE, others.changed()).await.unwrap().unwrap();
         node.stop().await;
     });
 }

@@ -601,3 +601,72 @@ fn a_blackhole_of_ours_under_a_former_protocol_makes_room_for_the_new_one() {
         ]
     );
 }
+
+#[test]
+fn a_route_the_dump_names_twice_is_adopted_once_and_not_swept() {
+    let hop = Hop { gateway: nexthop(0).address, ifindex: 1, onlink: false };
+    let object = |id, hop: Option<Hop>, members: &[u32]| NexthopObject {
+        id,
+        protocol: OURS,
+        hop,
+        members: members.iter().copied().collect(),
+    };
+    let route = |index, metric| KernelRoute {
+        prefix: prefix(index),
+        table: 254,
+        metric,
+        protocol: OURS,
+        kind: RTN_UNICAST,
+        tos: 0,
+        nexthop_id: Some(2),
+    };
+    let snapshot = Snapshot {
+        nexthops: vec![object(1, Some(hop), &[]), object(2, None, &[1])],
+        // In use and under a former metric, both twice; and one with a type of service, which we never make.
+        routes: vec![
+            route(1, 20),
+            route(2, 30),
+            route(1, 20),
+            route(2, 30),
+            KernelRoute { tos: 8, ..route(1, 20) },
+        ],
+        ..Snapshot::default()
+    };
+    let mut fib = Fib::new(install());
+    let now = Instant::now();
+    fib.adopt(&snapshot);
+    fib.changes(now, 1, vec![BestChange { id: PrefixId(0), prefix: prefix(1), nexthops: Some(set(1)) }]);
+    for nexthop in fib.take_unresolved() {
+        fib.resolved(&nexthop, Some(hop));
+    }
+    fib.converged();
+    let requests = fib.plan(now, 100);
+    let key = RouteKey { prefix: prefix(2), table: 254, metric: 30, protocol: OURS };
+    assert_eq!(requests, [Request::DeleteRoute { key, blackhole: false }]);
+}
+
+#[test]
+fn what_waits_for_others_neither_delays_the_end_nor_stops_the_comparison() {
+    let mut fib = Fib::new(install());
+    let now = Instant::now();
+    fib.adopt(&Snapshot::default());
+    fib.changes(now, 1, vec![BestChange { id: PrefixId(0), prefix: prefix(1), nexthops: Some(set(1)) }]);
+    for nexthop in fib.take_unresolved() {
+        fib.resolved(&nexthop, None);
+    }
+    assert!(!fib.is_quiet(), "it has not had its turn");
+    assert!(fib.plan(now, 100).is_empty());
+    assert!(fib.is_quiet(), "it waits for a next hop that leads nowhere");
+    assert!(!fib.status(now).converged);
+    let found_on_others = KernelRoute {
+        prefix: prefix(2),
+        table: 254,
+        metric: BLACKHOLE_METRIC,
+        protocol: LOCAL,
+        kind: RTN_BLACKHOLE,
+        tos: 0,
+        nexthop_id: None,
+    };
+    assert_eq!(fib.audit(&[]), 0);
+    assert_eq!(fib.audit(&[found_on_others]), 1, "blackholes are compared too");
+}

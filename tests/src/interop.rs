@@ -2,13 +2,12 @@
 //!
 //! A [`Plan`] puts a transit towpath in the middle (the hub) and routers around it, each on a link of its
 //! own; [`Plan::start`] makes a [`Bed`] of it. The scenarios in the modules below take the [`Program`] to
-//! run against; [`interop_column!`] makes tests of all of them, so a further program is one more column.
+//! run against; [`interop_column!`](crate::interop_column) makes tests of all of them, so a further program is one more column.
 //!
 //! Router `n` (from 1) has AS 65000+n, `10.0.n.1` and `fd00:0:0:n::1` towards the hub (`.2`), and announces
 //! `10.(100+n).0.0/16` and `fd00:(100+n)::/32`, of which it has the first address. The hub has AS 65000
 //! and announces `10.200.0.0/16` and `fd00:200::/32`.
 
-use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 
 use anyhow::{Context, bail, ensure};
@@ -22,12 +21,14 @@ use crate::speakers::{Neighbor, Router};
 use crate::wait::until;
 
 pub mod attributes;
+mod config;
 pub mod exchange;
 pub mod loss;
 mod other;
 pub mod scale;
 pub mod session;
 
+pub use config::{Config, Peer};
 pub use other::{Other, Program};
 
 /// AS number of the hub.
@@ -36,77 +37,6 @@ pub const HUB_AS: u32 = 65_000;
 pub const HUB_NETWORKS: [&str; 2] = ["10.200.0.0/16", "fd00:200::/32"];
 /// Where the hub answers pings.
 pub const HUB_ADDRESSES: [&str; 2] = ["10.200.0.1", "fd00:200::1"];
-
-/// A BGPPeer of the hub.
-#[derive(Debug, Clone)]
-pub struct Peer {
-    /// `metadata.name`.
-    pub name: String,
-    /// `neighbor.address`.
-    pub address: IpAddr,
-    /// `remoteASN`.
-    pub remote_as: u32,
-    /// Fields of `timers`.
-    pub timers: String,
-    /// Further fields of `spec`.
-    pub spec: Vec<String>,
-    /// Password, in a Secret of the peer's name.
-    pub password: Option<String>,
-}
-
-/// The hub's file.
-#[derive(Debug, Clone)]
-pub struct Config {
-    /// AS number.
-    pub asn: u32,
-    /// BGP Identifier.
-    pub router_id: Ipv4Addr,
-    /// Prefixes to announce.
-    pub networks: Vec<String>,
-    /// Sessions.
-    pub peers: Vec<Peer>,
-}
-
-impl Config {
-    /// The file's text.
-    pub fn yaml(&self) -> String {
-        let mut text = String::new();
-        self.write(&mut text).expect("a String takes everything");
-        text
-    }
-
-    fn write(&self, text: &mut String) -> std::fmt::Result {
-        let head = |kind: &str, name: &str| {
-            format!("---\napiVersion: towpath.io/v1alpha1\nkind: {kind}\nmetadata: {{name: {name}}}\n")
-        };
-        let Self { asn, router_id, .. } = self;
-        write!(text, "{}", head("NetworkConfig", "default"))?;
-        writeln!(text, "spec: {{asn: {asn}, routerID: {router_id}, transit: true}}")?;
-        if !self.networks.is_empty() {
-            write!(text, "{}", head("Advertisement", "networks"))?;
-            let cidrs: Vec<String> = self.networks.iter().map(|network| format!("\"{network}\"")).collect();
-            writeln!(text, "spec: {{source: {{static: {{cidrs: [{}]}}}}}}", cidrs.join(", "))?;
-        }
-        for peer in &self.peers {
-            let Peer { name, address, remote_as, timers, .. } = peer;
-            write!(text, "{}", head("BGPPeer", name))?;
-            writeln!(text, "spec:\n  neighbor: {{address: \"{address}\"}}\n  remoteASN: {remote_as}")?;
-            writeln!(text, "  timers: {{{timers}}}")?;
-            for field in &peer.spec {
-                writeln!(text, "  {field}")?;
-            }
-            if let Some(password) = &peer.password {
-                writeln!(
-                    text,
-                    "  auth: {{md5SecretRef: {{name: {name}}}}}\n---\napiVersion: v1\nkind: Secret\n\
-                     metadata: {{name: {name}, namespace: towpath-system}}\n\
-                     stringData: {{password: {password}}}"
-                )?;
-            }
-        }
-        Ok(())
-    }
-}
 
 /// A router that is planned, with its namespace.
 #[derive(Debug)]
@@ -136,7 +66,7 @@ impl Plan {
     /// # Errors
     /// Without the right to make namespaces.
     pub fn new() -> anyhow::Result<Self> {
-        let hub = Netns::fresh()?;
+        let hub = fresh()?;
         for address in HUB_ADDRESSES {
             hub.ip(&format!("address add {address} dev lo"))?;
         }
@@ -163,7 +93,7 @@ impl Plan {
     /// With the words of `ip`.
     pub fn spoke_with(&mut self, program: Program, v4: bool) -> anyhow::Result<&mut Spoke> {
         let n = self.spokes.len() + 1;
-        let netns = Netns::fresh()?;
+        let netns = fresh()?;
         let [theirs4, ours4] = [1, 2].map(|end| format!("10.0.{n}.{end}/24"));
         let [theirs6, ours6] = [1, 2].map(|end| format!("fd00:0:0:{n}::{end}/64"));
         let (theirs, ours): (Vec<&str>, Vec<&str>) = if v4 {
@@ -244,6 +174,15 @@ impl Plan {
         bed.others.iter().try_for_each(Other::until_established)?;
         Ok(bed)
     }
+}
+
+/// A namespace whose link-local addresses can be used at once: a router that starts without one announces
+/// other next hops than one that starts later.
+fn fresh() -> anyhow::Result<Netns> {
+    let netns = Netns::fresh()?;
+    netns.sysctl("net/ipv6/conf/default/accept_dad", "0")?;
+    netns.sysctl("net/ipv6/conf/default/dad_transmits", "0")?;
+    Ok(netns)
 }
 
 /// Name of the BGPPeer for router `n`.
@@ -399,7 +338,8 @@ macro_rules! interop_column {
             exchange::each_side_can_ask_for_all_routes_again,
             session::passwords_decide_and_can_be_changed,
             session::as_numbers_have_four_octets,
-            session::ttl_rules_hold_near_and_far,
+            session::ttl_security_lets_only_neighbours_in,
+            session::a_far_neighbour_needs_multihop,
             session::either_side_can_be_the_one_that_waits,
             session::the_smaller_hold_time_counts,
             session::operators_read_why_a_session_was_shut_down,

@@ -29,6 +29,8 @@ pub struct Documents {
     documents: Vec<Document>,
     problems: Vec<Problem>,
     files: BTreeSet<PathBuf>,
+    /// The files' bytes, one YAML stream.
+    stream: Vec<u8>,
     /// Something was not read, so that what is missing may be in there.
     incomplete: bool,
 }
@@ -86,6 +88,11 @@ impl Documents {
             column: Some(fault.place.column),
             ..whole_file(file, fault.message)
         }));
+    }
+
+    /// All files that were read, as one stream: exactly the bytes that [`Documents::build`] judges.
+    pub fn stream(&self) -> &[u8] {
+        &self.stream
     }
 
     /// The state `node` must have.
@@ -153,7 +160,13 @@ impl Documents {
             Ok(_) if bytes.len() as u64 > MAX_BYTES => {
                 self.lose(whole_file(&name, "is larger than 4 MiB; split it"));
             }
-            Ok(_) => self.add(&name, &bytes),
+            Ok(_) => {
+                self.add(&name, &bytes);
+                let text = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&bytes);
+                self.stream.extend_from_slice(text);
+                // The end of a document, after which directives and a first document without `---` may follow.
+                self.stream.extend_from_slice(b"\n...\n");
+            }
         }
     }
 }

@@ -59,10 +59,12 @@ fn connect_failed(text: &str, config: &Peer) -> String {
             "{peer} refused the connection: no BGP speaker listens there, or it does not know this address"
         )
     } else if says(&["unreachable", "no route"]) {
-        // A router on the way that drops a packet for its TTL looks the same to connect(2).
+        // EHOSTUNREACH is also what the kernel makes of a router's "time exceeded"; ENETUNREACH is not.
         let hops = match config.ttl {
-            Ttl::Multihop(ttl) if ttl < 255 => format!(", or it is further away than TTL {ttl}"),
-            _ => String::new(),
+            Ttl::Multihop(ttl) if ttl < 255 && says(&["no route"]) => {
+                format!(", or it is further away than TTL {ttl}")
+            }
+            Ttl::Multihop(_) | Ttl::Security(_) => String::new(),
         };
         format!("no route to {peer}, or nobody answers for its address on the link{hops} ({text})")
     } else if says(&["timed out", "timeout", "elapsed"]) {
@@ -71,7 +73,7 @@ fn connect_failed(text: &str, config: &Peer) -> String {
             Ttl::Security(hops) => {
                 format!(", or the peer is more than {hops} hops away or sends a low TTL (GTSM)")
             }
-            Ttl::Multihop(ttl) if ttl < 255 => format!(", or the peer is further away than TTL {ttl}"),
+            Ttl::Multihop(ttl) if ttl < 255 => format!(", or it is further away than TTL {ttl}"),
             Ttl::Multihop(_) => String::new(),
         };
         format!("no answer from {peer}: probably {password}a filter or a dead host{hops}")

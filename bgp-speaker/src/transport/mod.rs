@@ -93,7 +93,10 @@ fn source_address(source: &Source, remote: SocketAddr) -> io::Result<Option<Sock
             .into_iter()
             .map(|net| net.addr())
             .find(|address| {
-                address.is_ipv6() == remote.is_ipv6() && is_link_local(*address) == is_link_local(remote.ip())
+                // `lo` has 127.0.0.1 first, which reaches nobody else.
+                address.is_ipv6() == remote.is_ipv6()
+                    && is_link_local(*address) == is_link_local(remote.ip())
+                    && address.is_loopback() == remote.ip().is_loopback()
             })
             .ok_or_else(|| {
                 io::Error::new(

@@ -83,7 +83,11 @@ fn installed(routes: &[InstalledRoute]) -> String {
         .map(|route| {
             vec![
                 route.prefix.to_string(),
-                if route.nexthops.is_empty() { "blackhole".to_owned() } else { route.nexthops.join(", ") },
+                match route.nexthops.as_slice() {
+                    _ if route.blackhole => "blackhole".to_owned(),
+                    [] => "-".to_owned(),
+                    nexthops => nexthops.join(", "),
+                },
                 route.metric.to_string(),
                 route.table.to_string(),
                 route.protocol.to_string(),

@@ -61,9 +61,21 @@ pub enum PeerVerb {
 /// One answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Answer {
+pub enum Answer<T = serde_json::Value> {
     /// It worked; what was asked for.
-    Ok(serde_json::Value),
+    Ok(T),
     /// It did not; why, and what to do.
     Error(String),
+}
+
+impl<T: Serialize> Answer<T> {
+    /// As it crosses the socket.
+    ///
+    /// # Errors
+    /// A value that JSON has no word for.
+    pub fn line(&self) -> serde_json::Result<Vec<u8>> {
+        let mut line = serde_json::to_vec(self)?;
+        line.push(b'\n');
+        Ok(line)
+    }
 }

@@ -5,7 +5,7 @@
 //! the sweep: routes first, then groups, then nexthops.
 
 use api::desired::Install;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::groups::{Group, GroupState, HopState, Nexthop, Reach};
 use super::local::Blackholes;
@@ -28,6 +28,10 @@ impl Fib {
                 None if object.protocol == protocol && object.members.is_empty() => {
                     self.leftovers.push(object.id)
                 }
+                // Made under a number no longer used; routes of ours that are on it are replaced or swept.
+                _ if object.protocol != protocol && self.numbers.is_learned(object.protocol) => {
+                    self.leftovers.push(object.id)
+                }
                 _ => {}
             }
         }
@@ -45,35 +49,52 @@ impl Fib {
                 None => self.leftovers.push(object.id),
             }
         }
+        let mut former = FxHashSet::default();
         for route in &snapshot.routes {
-            self.adopt_route(route, &by_id);
+            self.adopt_route(route, &by_id, &mut former);
         }
         self.groups.idle = true;
     }
 
-    fn adopt_route(&mut self, route: &KernelRoute, by_id: &FxHashMap<u32, u32>) {
+    /// A key that is known already is left out: removing the second would remove the first, which is in use.
+    fn adopt_route(
+        &mut self,
+        route: &KernelRoute,
+        by_id: &FxHashMap<u32, u32>,
+        former: &mut FxHashSet<RouteKey>,
+    ) {
         let KernelRoute { prefix, table, metric, protocol, .. } = *route;
         let key = RouteKey { prefix, table, metric, protocol };
+        if route.tos != 0 {
+            // Not one we would make, and our key for it would name another.
+            return;
+        }
         // Also one under a former protocol number: the new one cannot stand beside it.
         if route.kind == RTN_BLACKHOLE {
             self.blackholes.adopt(key);
             return;
         }
-        if protocol == self.install.local_protocol {
+        if protocol != self.install.protocol && self.numbers.is_local(protocol) {
             return; // a pod route, which belongs to the plugin
+        }
+        let in_use = key == self.key(prefix);
+        if (in_use && self.adopted.contains_key(&prefix)) || (!in_use && !former.insert(key)) {
+            return;
         }
         let group = route.nexthop_id.and_then(|id| by_id.get(&id).copied()).unwrap_or(PLAIN);
         self.add_users(group, prefix, 1);
-        if key == self.key(prefix) && route.tos == 0 && self.adopted.insert(prefix, group).is_none() {
-            return;
+        if in_use {
+            self.adopted.insert(prefix, group);
+        } else {
+            self.former.push(Stray { key, group, attempts: 0 });
         }
-        self.former.push(Stray { key, group, attempts: 0 });
     }
 
     /// Starts over from a new dump, with everything to be sent again by the RIB: after lost
     /// notifications, an unknown outcome, or another table, metric or protocol.
     pub fn restart(&mut self, install: Install, snapshot: &Snapshot) {
         let mut fresh = Self::new(install);
+        fresh.add_numbers(&self.numbers);
         let wanted = self.blackholes.wanted();
         fresh.blackholes = Blackholes::new(&fresh.install);
         if let Some(prefixes) = wanted {
@@ -99,11 +120,12 @@ impl Fib {
         *self = fresh;
     }
 
-    /// Compares a dump of our routes, read while nothing was in flight or pending, with what is thought to
-    /// be there: the number of routes by group. Returns the difference; any asks for a resync.
+    /// Compares a dump of our routes, read while nothing was queued or in flight, with what is thought to be
+    /// there: the number of routes by group, and the blackholes. Returns the difference; any asks for a resync.
     pub fn audit(&mut self, routes: &[KernelRoute]) -> u64 {
         let mut found: FxHashMap<u32, i64> = FxHashMap::default();
-        for route in routes {
+        let learned = |route: &&KernelRoute| route.tos == 0 && route.protocol == self.install.protocol;
+        for route in routes.iter().filter(learned) {
             let group = route.nexthop_id.and_then(|id| self.groups.group_with_id(id)).unwrap_or(PLAIN);
             *found.entry(group).or_default() += 1;
         }
@@ -111,7 +133,8 @@ impl Fib {
         for (place, group) in self.groups.groups.iter().filter(|(_, group)| group.state == GroupState::Live) {
             *found.entry(place).or_default() -= i64::from(group.users());
         }
-        self.drift = found.values().map(|difference| difference.unsigned_abs()).sum();
+        let differences = found.values().map(|difference| difference.unsigned_abs()).sum::<u64>();
+        self.drift = differences + self.blackholes.audit(routes);
         if self.drift != 0 {
             self.stalled = true;
             self.notes.push(Note::Resync);

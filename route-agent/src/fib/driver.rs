@@ -2,10 +2,14 @@
 //! kernel's notifications. Decides nothing about routes.
 
 mod listen;
+mod read;
 mod resolve;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::future::Future;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,26 +18,27 @@ use std::time::{Duration, Instant};
 use api::desired::Install;
 use bgp_speaker::rib::{FibNexthop, RibEvent};
 use ipnet::IpNet;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep_until;
 use tracing::{debug, info, warn};
 
+use super::numbers::Numbers;
 use super::run::{Command, Feedback, SpeakerFeedback, Stopped};
 use super::status::FibStatus;
-use super::{Fib, Note};
+use super::{Fib, Note, Refusal};
 use crate::kernel::KernelError;
 use crate::kernel::dump::Snapshot;
-use crate::kernel::monitor::Monitor;
+use crate::kernel::monitor::{KernelEvent, Monitor};
 use crate::kernel::resolve::Topology;
 use crate::kernel::sysctl::SysctlChange;
-use crate::kernel::worker::{Answer, Job, Worker};
+use crate::kernel::worker::{Job, Worker};
+
+use read::{AUDIT_EVERY, Retry};
 
 /// Requests of one batch: some ten milliseconds of kernel time, the longest an urgent change waits.
 const BATCH: usize = 8192;
 /// RIB events taken in before the kernel's turn, so that what belongs together is planned together.
 const EVENTS_AT_ONCE: usize = 256;
-/// How often our own routes are read to see whether they are what they should be.
-const AUDIT_EVERY: Duration = Duration::from_secs(600);
 /// How long the end may take after the RIB's channel is closed.
 const FLUSH_LIMIT: Duration = Duration::from_secs(10);
 
@@ -46,6 +51,13 @@ enum Busy {
 
 type Sending = Pin<Box<dyn Future<Output = Result<(), Stopped>> + Send>>;
 
+/// What others may watch.
+pub(super) struct Published {
+    pub(super) topology: watch::Sender<Arc<Topology>>,
+    /// Counts changes of routes that are not ours.
+    pub(super) others: watch::Sender<u64>,
+}
+
 pub(super) struct Driver<F> {
     fib: Fib,
     topology: Topology,
@@ -57,14 +69,21 @@ pub(super) struct Driver<F> {
     monitor: Monitor,
     worker: Worker,
     commands: mpsc::Receiver<Command>,
-    publish: watch::Sender<Arc<Topology>>,
+    published: Published,
+    /// Wait for the blackholes they asked for.
+    blackhole_waiters: Vec<oneshot::Sender<()>>,
     sent: Arc<AtomicU64>,
+    numbers_file: Option<PathBuf>,
     sysctls: Vec<SysctlChange>,
     warnings: Vec<String>,
     busy: Busy,
     resync: bool,
     next_install: Option<Install>,
     verify: bool,
+    /// The last read failed: none before this time.
+    retry: Option<Retry>,
+    /// Reported while the kernel is being read.
+    held: Vec<KernelEvent>,
     /// Next hops that are not on link: their way is the kernel's to say.
     indirect: BTreeSet<FibNexthop>,
     to_look_up: BTreeSet<FibNexthop>,
@@ -82,7 +101,7 @@ impl<F: SpeakerFeedback> Driver<F> {
         monitor: Monitor,
         worker: Worker,
         commands: mpsc::Receiver<Command>,
-        publish: watch::Sender<Arc<Topology>>,
+        published: Published,
     ) -> Self {
         Self {
             fib: Fib::new(install),
@@ -94,14 +113,18 @@ impl<F: SpeakerFeedback> Driver<F> {
             monitor,
             worker,
             commands,
-            publish,
+            published,
+            blackhole_waiters: Vec::new(),
             sent: Arc::default(),
+            numbers_file: None,
             sysctls: Vec::new(),
             warnings: Vec::new(),
             busy: Busy::No,
             resync: false,
             next_install: None,
             verify: false,
+            retry: None,
+            held: Vec::new(),
             indirect: BTreeSet::new(),
             to_look_up: BTreeSet::new(),
             to_inspect: BTreeSet::new(),
@@ -113,6 +136,20 @@ impl<F: SpeakerFeedback> Driver<F> {
 
     pub(super) fn record(&mut self, sent: Arc<AtomicU64>, sysctls: Vec<SysctlChange>, warnings: Vec<String>) {
         (self.sent, self.sysctls, self.warnings) = (sent, sysctls, warnings);
+    }
+
+    /// Protocol numbers of this and earlier runs, and where to keep them.
+    pub(super) fn numbers(&mut self, numbers: &Numbers, file: Option<PathBuf>) {
+        self.fib.add_numbers(numbers);
+        self.numbers_file = file;
+        self.keep_numbers();
+    }
+
+    /// A few octets, and only when a number begins or ceases to be used: not worth a thread.
+    fn keep_numbers(&self) {
+        if let Some(file) = &self.numbers_file {
+            self.fib.numbers().save(file);
+        }
     }
 
     /// Takes in the dump made at start.
@@ -139,7 +176,9 @@ impl<F: SpeakerFeedback> Driver<F> {
             if self.closing.is_some_and(|limit| self.at_rest() || Instant::now() >= limit) {
                 return Ok(());
             }
-            let mut wake = self.fib.deadline().unwrap_or(self.audit_at).min(self.audit_at);
+            let retry = self.retry.as_ref().filter(|_| self.resync || self.verify).map(|retry| retry.at);
+            let mut wake =
+                self.fib.deadline().into_iter().chain(retry).fold(self.audit_at, |a: Instant, b| a.min(b));
             if self.busy != Busy::No {
                 // Nothing can be written before the answer is here.
                 wake = wake.max(Instant::now() + Duration::from_millis(10));
@@ -148,7 +187,7 @@ impl<F: SpeakerFeedback> Driver<F> {
             tokio::select! {
                 event = self.inbox.recv(), if self.closing.is_none() => self.rib_events(event),
                 answer = self.worker.answers.recv() => match answer {
-                    Some(answer) => self.answered(answer)?,
+                    Some(answer) => self.answered(answer),
                     None => return Err(KernelError::NoAnswer { doing: "use the writer thread" }),
                 },
                 events = self.monitor.next() => self.kernel_events(events?),
@@ -202,6 +241,15 @@ impl<F: SpeakerFeedback> Driver<F> {
             self.next_job();
         }
         self.take_notes();
+        if self.fib.forget_former_numbers() {
+            self.keep_numbers();
+        }
+        if !self.blackhole_waiters.is_empty() && self.fib.blackholes_settled() {
+            for waiter in self.blackhole_waiters.drain(..) {
+                // Who no longer waits need not know.
+                let _ = waiter.send(());
+            }
+        }
         self.look_up();
         if self.sending.is_none()
             && let Some(feedback) = self.outgoing.pop_front()
@@ -212,15 +260,8 @@ impl<F: SpeakerFeedback> Driver<F> {
     }
 
     fn next_job(&mut self) {
-        if std::mem::take(&mut self.resync) {
-            let old = self.fib.install();
-            let new = self.next_install.as_ref().unwrap_or(old);
-            let protocols: BTreeSet<u8> =
-                [old.protocol, old.local_protocol, new.protocol, new.local_protocol].into();
-            return self.job(Busy::Reading, Job::Snapshot { protocols: protocols.into_iter().collect() });
-        }
-        if std::mem::take(&mut self.verify) {
-            return self.job(Busy::Reading, Job::Nexthops);
+        if self.next_read() {
+            return;
         }
         let requests = self.fib.plan(Instant::now(), BATCH);
         if !requests.is_empty() {
@@ -266,67 +307,31 @@ impl<F: SpeakerFeedback> Driver<F> {
         }
     }
 
-    fn answered(&mut self, answer: Answer) -> Result<(), KernelError> {
-        match answer {
-            Answer::Lookup(found) => {
-                self.looked_up(found);
-                return Ok(());
-            }
-            Answer::Written(outcome) => {
-                let refused =
-                    outcome.map_err(|error| warn!(%error, "outcome unknown: reading everything anew")).ok();
-                for (_, refusal) in refused.iter().flatten() {
-                    debug!(errno = refusal.errno, error = %refusal, "the kernel refused a request");
-                }
-                self.fib.applied(Instant::now(), refused);
-                // Our own routes may carry the next hops of others.
-                self.to_look_up.extend(self.indirect.iter().filter(|nexthop| nexthop.recursive));
-            }
-            Answer::Nexthops(objects) => {
-                let differences = self.fib.reconcile(&objects?);
-                if differences > 0 {
-                    info!(differences, "nexthop objects differ from what was thought to be there");
-                }
-            }
-            Answer::Routes(routes) => {
-                let drift = if self.fib.is_quiet() { self.fib.audit(&routes?) } else { 0 };
-                if drift > 0 {
-                    warn!(
-                        drift,
-                        "routes of ours differ from what was thought to be there: reading everything anew"
-                    );
-                }
-            }
-            Answer::Snapshot(snapshot) => self.restart(snapshot?),
+    fn written(&mut self, outcome: Result<Vec<(usize, Refusal)>, KernelError>) {
+        let refused = outcome.map_err(|error| warn!(%error, "outcome unknown: reading everything anew")).ok();
+        for (_, refusal) in refused.iter().flatten() {
+            debug!(errno = refusal.errno, error = %refusal, "the kernel refused a request");
         }
-        self.busy = Busy::No;
-        Ok(())
-    }
-
-    fn restart(&mut self, snapshot: Snapshot) {
-        let install = self.next_install.take().unwrap_or_else(|| self.fib.install().clone());
-        self.fib.restart(install, &snapshot);
-        let fresh = Topology::new(snapshot.links, snapshot.addresses);
-        let old = std::mem::replace(&mut self.topology, fresh);
-        for link in old.links().filter(|link| link.usable && !self.topology.usable(link.index)) {
-            self.outgoing.push_back(Feedback::LinkDown { ifindex: link.index, name: link.name.clone() });
-        }
-        for link in self.topology.links().filter(|link| link.usable && !old.usable(link.index)) {
-            self.outgoing.push_back(Feedback::LinkUp { ifindex: link.index, name: link.name.clone() });
-        }
-        self.resolve_all();
-        self.publish();
+        self.fib.applied(Instant::now(), refused);
+        // Our own routes may carry the next hops of others.
+        self.to_look_up.extend(self.indirect.iter().filter(|nexthop| nexthop.recursive));
     }
 
     fn command(&mut self, command: Command) {
         match command {
-            Command::Blackholes(prefixes) => self.fib.set_blackholes(prefixes),
+            Command::Blackholes(prefixes, done) => {
+                self.fib.set_blackholes(prefixes);
+                self.blackhole_waiters.push(done);
+            }
             Command::Install(install) => {
                 let old = self.fib.install();
                 let key = |install: &Install| {
                     (install.table, install.metric, install.protocol, install.local_protocol)
                 };
                 if self.next_install.is_some() || key(&install) != key(old) {
+                    // Known before the first route carries them.
+                    self.fib.add_numbers(&Numbers::of(&install));
+                    self.keep_numbers();
                     self.next_install = Some(install);
                     self.resync = true;
                 }
@@ -340,22 +345,12 @@ impl<F: SpeakerFeedback> Driver<F> {
         FibStatus {
             messages: self.sent.load(Ordering::Relaxed),
             sysctls: self.sysctls.clone(),
-            warnings: self.warnings.clone(),
+            warnings: self.warnings.iter().cloned().chain(self.retry.as_ref().map(Retry::warning)).collect(),
             ..self.fib.status(Instant::now())
         }
     }
 
-    fn audit(&mut self) {
-        if Instant::now() < self.audit_at {
-            return;
-        }
-        self.audit_at = Instant::now() + AUDIT_EVERY;
-        if self.at_rest() {
-            self.job(Busy::Reading, Job::Routes { protocol: self.fib.install().protocol });
-        }
-    }
-
     fn publish(&self) {
-        self.publish.send_replace(Arc::new(self.topology.clone()));
+        self.published.topology.send_replace(Arc::new(self.topology.clone()));
     }
 }

@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use super::outcome::pause;
 use super::plan::{Batch, Target};
 use super::{Refusal, Request, RouteKey};
-use crate::kernel::KernelRoute;
+use crate::kernel::{KernelRoute, RTN_BLACKHOLE};
 
 /// Metric of blackholes. Not the very highest, which some tools use to mean "none".
 pub const BLACKHOLE_METRIC: u32 = u32::MAX - 1;
@@ -58,6 +58,16 @@ impl Blackholes {
         self.wanted.clone()
     }
 
+    /// Nothing is to be written or in flight.
+    pub(super) fn settled(&self) -> bool {
+        !self.dirty && !self.states.values().any(|state| matches!(state, State::InFlight { .. }))
+    }
+
+    /// None is left under a former key.
+    pub(super) fn swept(&self) -> bool {
+        self.wanted.is_some() && self.former.is_empty()
+    }
+
     pub(super) fn adopt(&mut self, key: RouteKey) {
         if self.key(key.prefix) == key {
             self.states.insert(key.prefix, State::Present);
@@ -80,6 +90,23 @@ impl Blackholes {
         }
         self.dirty = true;
         self.wanted.as_ref().is_some_and(|wanted| wanted.contains(&prefix))
+    }
+
+    /// How many of those thought to be in the kernel a dump lacks, and how many it has beside them.
+    pub(super) fn audit(&self, routes: &[KernelRoute]) -> u64 {
+        let found: BTreeSet<IpNet> = routes
+            .iter()
+            .filter(|route| {
+                route.kind == RTN_BLACKHOLE && route.protocol == self.protocol && self.is_at(route)
+            })
+            .map(|route| route.prefix)
+            .collect();
+        let lost = self
+            .states
+            .iter()
+            .filter(|(prefix, state)| matches!(state, State::Present) && !found.contains(prefix));
+        let strange = found.iter().filter(|prefix| !self.states.contains_key(prefix));
+        (lost.count() + strange.count()) as u64
     }
 
     /// How many are in the kernel, as far as is confirmed.

@@ -27,6 +27,7 @@ mod driver;
 mod events;
 mod groups;
 mod local;
+pub mod numbers;
 mod outcome;
 mod plan;
 pub mod run;
@@ -49,6 +50,7 @@ use smallvec::SmallVec;
 
 use groups::{GroupState, Groups};
 use local::Blackholes;
+use numbers::Numbers;
 use plan::Target;
 use status::Repair;
 use table::{NONE, Table};
@@ -191,6 +193,7 @@ struct Failure {
 #[derive(Debug)]
 pub struct Fib {
     install: Install,
+    numbers: Numbers,
     table: Table,
     groups: Groups,
     /// Found at start and not claimed by a wish yet: the group in use.
@@ -245,6 +248,7 @@ impl Fib {
     pub fn new(install: Install) -> Self {
         Self {
             blackholes: Blackholes::new(&install),
+            numbers: Numbers::of(&install),
             install,
             table: Table::default(),
             groups: Groups::default(),
@@ -277,19 +281,49 @@ impl Fib {
         self.blackholes.want(prefixes);
     }
 
+    /// Every blackhole wanted is in the kernel or refused by it, every other is gone or cannot be removed.
+    pub fn blackholes_settled(&self) -> bool {
+        self.blackholes.settled()
+    }
+
     /// What has happened since the last call.
     pub fn take_notes(&mut self) -> Vec<Note> {
         std::mem::take(&mut self.notes)
     }
 
-    /// Nothing is in flight, pending or to be swept: kernel and wishes can be compared.
+    /// Nothing is queued, in flight or to be swept: the kernel holds what is thought to be there. Prefixes that
+    /// wait for a next hop, or for another's route to go, may remain.
     pub fn is_quiet(&self) -> bool {
-        self.in_flight.is_empty() && self.table.pending_len() == 0 && self.strays.is_empty() && !self.stalled
+        self.in_flight.is_empty() && self.table.queue_is_empty() && self.strays.is_empty() && !self.stalled
     }
 
     /// Protocol, table and metric in use.
     pub fn install(&self) -> &Install {
         &self.install
+    }
+
+    /// Protocol numbers routes of ours may carry.
+    pub fn numbers(&self) -> &Numbers {
+        &self.numbers
+    }
+
+    /// Routes of ours may also carry these: their routes are removed with the sweep.
+    pub fn add_numbers(&mut self, numbers: &Numbers) {
+        self.numbers = std::mem::take(&mut self.numbers).and(numbers);
+    }
+
+    /// Forgets the numbers of earlier configurations once nothing that carries them is left; true if there were any.
+    pub fn forget_former_numbers(&mut self) -> bool {
+        let current = Numbers::of(&self.install);
+        let done = self.numbers != current
+            && self.swept()
+            && self.leftovers.is_empty()
+            && self.in_flight.is_empty()
+            && self.blackholes.swept();
+        if done {
+            self.numbers = current;
+        }
+        done
     }
 
     fn key(&self, prefix: IpNet) -> RouteKey {

@@ -17,9 +17,11 @@ use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
-use super::driver::Driver;
+use super::driver::{Driver, Published};
+use super::numbers::Numbers;
 use super::status::FibStatus;
 use crate::kernel::KernelError;
+use crate::kernel::dump::Snapshot;
 use crate::kernel::monitor::Monitor;
 use crate::kernel::resolve::Topology;
 use crate::kernel::socket::Netlink;
@@ -84,10 +86,12 @@ pub struct FibConfig {
     pub install: Install,
     /// `/proc/sys`; `None` leaves all sysctls alone.
     pub sysctls: Option<PathBuf>,
+    /// Where old values of sysctls and protocol numbers are kept for the next start; `None`: nowhere.
+    pub state_dir: Option<PathBuf>,
 }
 
 pub(super) enum Command {
-    Blackholes(BTreeSet<IpNet>),
+    Blackholes(BTreeSet<IpNet>, oneshot::Sender<()>),
     Install(Install),
     Status(oneshot::Sender<FibStatus>),
 }
@@ -97,20 +101,22 @@ pub(super) enum Command {
 pub struct FibHandle {
     commands: mpsc::Sender<Command>,
     topology: watch::Receiver<Arc<Topology>>,
-    /// Sysctls changed at start, with their old values: to be recorded for `uninstall`.
-    pub sysctls: Vec<sysctl::SysctlChange>,
-    /// Families of which the kernel held routes of an earlier run at the start. Blackholes count: a node that
-    /// learned nothing forwards to its own pods all the same, and its neighbours are to keep the way there.
-    pub found: Vec<AfiSafi>,
+    others: watch::Sender<u64>,
+    /// Families of which the kernel had routes of ours at the start: their forwarding state was preserved
+    /// (RFC 4724 section 4.1).
+    pub preserved: Vec<AfiSafi>,
 }
 
 impl FibHandle {
     /// The blackholes wanted: all of them, each time. Before the first call none found at start is removed.
+    /// Returns when each is in the kernel, or refused by it and shown in the status.
     ///
     /// # Errors
     /// [`Stopped`].
     pub async fn set_blackholes(&self, prefixes: BTreeSet<IpNet>) -> Result<(), Stopped> {
-        self.commands.send(Command::Blackholes(prefixes)).await.map_err(|_| Stopped)
+        let (done, settled) = oneshot::channel();
+        self.commands.send(Command::Blackholes(prefixes, done)).await.map_err(|_| Stopped)?;
+        settled.await.map_err(|_| Stopped)
     }
 
     /// Another table, metric or protocol: routes are made anew under the new key, then the old ones go.
@@ -132,16 +138,15 @@ impl FibHandle {
         status.await.map_err(|_| Stopped)
     }
 
+    /// Changes when routes that are not ours have changed, or may have.
+    pub fn others_routes(&self) -> watch::Receiver<u64> {
+        self.others.subscribe()
+    }
+
     /// Links and addresses of this network namespace, as they change.
     pub fn topology(&self) -> watch::Receiver<Arc<Topology>> {
         self.topology.clone()
     }
-}
-
-fn families(snapshot: &dump::Snapshot) -> Vec<AfiSafi> {
-    let any = |v6: bool| snapshot.routes.iter().any(|route| route.prefix.addr().is_ipv6() == v6);
-    let families = [(AfiSafi::Ipv4Unicast, any(false)), (AfiSafi::Ipv6Unicast, any(true))];
-    families.into_iter().filter_map(|(family, found)| found.then_some(family)).collect()
 }
 
 /// Starts the FIB: sysctls, subscription, dump, adoption; then the task.
@@ -153,10 +158,12 @@ pub fn start<F: SpeakerFeedback>(
     inbox: mpsc::Receiver<RibEvent>,
     feedback: F,
 ) -> Result<(FibHandle, JoinHandle<Result<(), KernelError>>), KernelError> {
-    let (sysctls, errors) = config.sysctls.as_deref().map(sysctl::apply).unwrap_or_default();
-    for change in &sysctls {
-        tracing::info!(sysctl = change.path, old = change.old, new = change.new, "sysctl set");
-    }
+    let in_state = |name: &str| config.state_dir.as_ref().map(|folder| folder.join(name));
+    let (sysctls, errors) = config
+        .sysctls
+        .as_deref()
+        .map(|root| sysctl::apply(root, in_state("sysctls.json").as_deref()))
+        .unwrap_or_default();
     let warnings: Vec<String> = errors.iter().map(ToString::to_string).collect();
     for warning in &warnings {
         tracing::warn!(error = warning, "sysctl not set");
@@ -164,16 +171,28 @@ pub fn start<F: SpeakerFeedback>(
     let mut netlink = Netlink::open()?;
     // Subscribe before the dump: what changes in between is then seen twice, never missed.
     let monitor = Monitor::subscribe(netlink.port())?;
-    let snapshot = dump::snapshot(&mut netlink, &[config.install.protocol, config.install.local_protocol])?;
+    let numbers_file = in_state("protocols.json");
+    let numbers = numbers_file.as_deref().map(Numbers::load).unwrap_or_default();
+    let numbers = numbers.and(&Numbers::of(&config.install));
+    let snapshot = dump::snapshot(&mut netlink, &numbers.all())?;
+    let preserved = families(&snapshot);
     let sent = Arc::new(AtomicU64::new(0));
     let worker = worker::start(netlink, Arc::clone(&sent))
         .map_err(|source| KernelError::Socket { doing: "starting the writer thread", source })?;
     let (commands, orders) = mpsc::channel(COMMANDS);
     let (publish, topology) = watch::channel(Arc::default());
-    let mut driver = Driver::new(config.install, inbox, feedback, monitor, worker, orders, publish);
-    driver.record(sent, sysctls.clone(), warnings);
-    let found = families(&snapshot);
+    let others = watch::Sender::new(0);
+    let published = Published { topology: publish, others: others.clone() };
+    let mut driver = Driver::new(config.install, inbox, feedback, monitor, worker, orders, published);
+    driver.record(sent, sysctls, warnings);
+    driver.numbers(&numbers, numbers_file);
     driver.adopt(snapshot);
     let task = tokio::spawn(driver.run());
-    Ok((FibHandle { commands, topology, sysctls, found }, task))
+    Ok((FibHandle { commands, topology, others, preserved }, task))
+}
+
+fn families(snapshot: &Snapshot) -> Vec<AfiSafi> {
+    let has = |v4| snapshot.routes.iter().any(|route| route.prefix.addr().is_ipv4() == v4);
+    let families = [(AfiSafi::Ipv4Unicast, has(true)), (AfiSafi::Ipv6Unicast, has(false))];
+    families.into_iter().filter_map(|(family, found)| found.then_some(family)).collect()
 }

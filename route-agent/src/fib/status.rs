@@ -177,6 +177,7 @@ impl Fib {
         let as_wanted = |group: &Group| group.state == GroupState::Live || group.users() == 0;
         self.swept()
             && self.is_quiet()
+            && self.table.pending_len() == 0
             && self.resend == Resend::No
             && self.groups.dirty.is_empty()
             && self.groups.groups.iter().all(|(_, group)| as_wanted(group))

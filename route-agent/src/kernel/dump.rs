@@ -3,6 +3,7 @@
 //! Every dump is one consistent pass (the socket repeats an interrupted one) and filtered by the
 //! kernel where it can: of a full table only routes of our protocols cross the socket.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -17,8 +18,8 @@ use super::encode::{
 };
 use super::nexthop::{NexthopAttribute, NexthopMessage, RTM_GETNEXTHOP, RTM_NEWNEXTHOP};
 use super::socket::{NLMSG_ERROR, Netlink};
-use super::tlv::{Message, address, attributes, text, u32_at, verdict};
-use super::{Address, KernelError, KernelRoute, Link, NexthopObject};
+use super::tlv::{Message, address, attributes, text, u16_at, u32_at, verdict};
+use super::{Address, KernelError, KernelRoute, Link, NexthopObject, RTN_UNICAST};
 
 pub(crate) const RTM_NEWLINK: u16 = 16;
 pub(crate) const RTM_DELLINK: u16 = 17;
@@ -82,10 +83,77 @@ pub fn routes(netlink: &mut Netlink, protocol: u8) -> Result<Vec<KernelRoute>, K
         let header = [family, 0, 0, 0, 0, protocol, 0, 0, 0, 0, 0, 0];
         let found =
             netlink.dump("list routes", |seq| dump_request(RTM_GETROUTE, &header, seq), parse_route)?;
-        // Kernels that do not know the filter send everything.
-        routes.extend(found.into_iter().filter(|route| route.protocol == protocol));
+        routes.extend(found.into_iter().filter(|route| asked_for(route, family, protocol)));
     }
     Ok(routes)
+}
+
+/// Where the unicast routes of one table lead to that carry none of the protocols in `ours`, as far as traffic
+/// could use them now: their interface is up and has a carrier.
+///
+/// # Errors
+/// As [`snapshot`].
+pub fn destinations(
+    netlink: &mut Netlink,
+    table: u32,
+    ours: [u8; 2],
+) -> Result<BTreeSet<IpNet>, KernelError> {
+    let mut found = BTreeSet::new();
+    for family in [AF_INET, AF_INET6] {
+        let request = |sequence| {
+            let mut bytes = Vec::with_capacity(40);
+            Builder::new(&mut bytes, RTM_GETROUTE, NLM_F_DUMP, sequence)
+                .header(&[family, 0, 0, 0, 0, 0, 0, RTN_UNICAST, 0, 0, 0, 0])
+                .number(RTA_TABLE, table)
+                .end();
+            bytes
+        };
+        let parse = |message: &Message<'_>| {
+            let route = parse_route(message)?;
+            // A filter the kernel does not know, or a family without handler: everything comes.
+            let counts = self::family(route.prefix.addr()) == family
+                && route.table == table
+                && route.kind == RTN_UNICAST
+                && !ours.contains(&route.protocol)
+                && is_alive(message);
+            counts.then_some(route.prefix)
+        };
+        match netlink.dump("list routes of a table", request, parse) {
+            Ok(routes) => found.extend(routes),
+            // A table nobody has put a route into.
+            Err(KernelError::Refused { errno: libc::ENOENT, .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found)
+}
+
+/// Whether a route has a next hop whose interface is up, with a carrier.
+fn is_alive(message: &Message<'_>) -> bool {
+    const RTA_MULTIPATH: u16 = 9;
+    const RTNH_F_DEAD: u32 = 1;
+    const RTNH_F_LINKDOWN: u32 = 16;
+    const RTNH_HEADER_BYTES: usize = 8;
+    let alive = |flags: u32| flags & (RTNH_F_DEAD | RTNH_F_LINKDOWN) == 0;
+    let multipath = attributes(message.payload, ROUTE_HEADER_BYTES)
+        .find(|(kind, _)| *kind == RTA_MULTIPATH)
+        .map(|(_, value)| value);
+    let Some(mut hops) = multipath else { return u32_at(message.payload, 8).is_some_and(alive) };
+    // `struct rtnexthop`: length, flags, weight, interface; then attributes.
+    while let (Some(length), Some(flags)) = (u16_at(hops, 0), hops.get(2)) {
+        if alive(u32::from(*flags)) {
+            return true;
+        }
+        let length = usize::from(length).max(RTNH_HEADER_BYTES).next_multiple_of(4);
+        hops = hops.get(length..).unwrap_or_default();
+    }
+    false
+}
+
+/// Kernels that do not know the filter send every protocol; one whose IPv6 is switched off (`ipv6.disable=1`)
+/// answers a dump of IPv6 with the routes of all other families.
+fn asked_for(route: &KernelRoute, family: u8, protocol: u8) -> bool {
+    route.protocol == protocol && self::family(route.prefix.addr()) == family
 }
 
 /// How the kernel would forward to an address.
@@ -267,4 +335,33 @@ pub(crate) fn parse_route(message: &Message<'_>) -> Option<KernelRoute> {
     }
     route.prefix = IpNet::new(destination, bits).ok()?.trunc();
     Some(route)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_dump_only_the_family_and_the_protocol_asked_for_count() {
+        let route = |prefix: &str, protocol| KernelRoute {
+            prefix: prefix.parse().unwrap(),
+            table: 254,
+            metric: 20,
+            protocol,
+            kind: RTN_UNICAST,
+            tos: 0,
+            nexthop_id: None,
+        };
+        let cases = [
+            (route("10.0.0.0/8", 199), AF_INET, true),
+            // What a kernel without IPv6 answers when its IPv6 routes are asked for.
+            (route("10.0.0.0/8", 199), AF_INET6, false),
+            (route("2001:db8::/32", 199), AF_INET6, true),
+            (route("2001:db8::/32", 199), AF_INET, false),
+            (route("10.0.0.0/8", 4), AF_INET, false),
+        ];
+        for (route, family, expected) in cases {
+            assert_eq!(asked_for(&route, family, 199), expected, "{route:?} of family {family}");
+        }
+    }
 }

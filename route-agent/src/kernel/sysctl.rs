@@ -10,6 +10,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use tracing::{info, warn};
+
+use crate::state;
 
 /// A value that was changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,40 +46,67 @@ const WANTED: &[(&str, &str)] = &[
 const IPV6_FORWARDING: (&str, &str) = ("net/ipv6/conf/all/forwarding", "1");
 
 /// Sets what is not yet as wanted. `root` is `/proc/sys`; the calling thread's network namespace counts.
-/// Goes on after a failure and returns all of them.
-pub fn apply(root: &Path) -> (Vec<SysctlChange>, Vec<SysctlError>) {
-    let mut changes = Vec::new();
-    let mut errors = Vec::new();
-    let mut set = |path: &str, wanted: &str| match set(root, path, wanted) {
-        Ok(change) => changes.extend(change),
-        Err(source) => errors.push(SysctlError { path: path.into(), wanted: wanted.into(), source }),
-    };
-    for (path, wanted) in WANTED {
-        set(path, wanted);
-    }
-    if read(&root.join(IPV6_FORWARDING.0)).is_ok_and(|value| value != IPV6_FORWARDING.1) {
-        for path in accepting_advertisements(root) {
-            set(&path, "2");
+/// Goes on after a failure and returns all of them, with every change of this run and of earlier ones.
+///
+/// `record` is the file that keeps old values, written before the first change. The first old value of a
+/// sysctl is the one kept: later ones are our own.
+pub fn apply(root: &Path, record: Option<&Path>) -> (Vec<SysctlChange>, Vec<SysctlError>) {
+    let (fresh, mut errors) = differing(root);
+    let mut changes = record.map(recorded).unwrap_or_default();
+    let known = |changes: &[SysctlChange], path: &str| changes.iter().any(|change| change.path == path);
+    for change in &fresh {
+        if !known(&changes, &change.path) {
+            changes.push(change.clone());
         }
     }
-    set(IPV6_FORWARDING.0, IPV6_FORWARDING.1);
+    if let Some(file) = record.filter(|_| !changes.is_empty())
+        && let Err(error) = state::write_json(file, &changes)
+    {
+        warn!(%error, file = %file.display(), "old values of sysctls could not be kept for later");
+    }
+    for SysctlChange { path, old, new } in fresh {
+        match fs::write(root.join(&path), &new) {
+            Ok(()) => info!(sysctl = path, old, new, "sysctl set"),
+            Err(source) => {
+                changes.retain(|change| change.path != path);
+                errors.push(SysctlError { path, wanted: new, source });
+            }
+        }
+    }
     (changes, errors)
 }
 
-fn set(root: &Path, path: &str, wanted: &str) -> io::Result<Option<SysctlChange>> {
-    let file = root.join(path);
-    let old = match read(&file) {
+fn recorded(file: &Path) -> Vec<SysctlChange> {
+    state::read_json(file).map_or_else(
+        |error| {
+            warn!(%error, file = %file.display(), "old values of sysctls set by earlier runs are unknown");
+            Vec::new()
+        },
+        Option::unwrap_or_default,
+    )
+}
+
+/// What is not as wanted, with its value now.
+fn differing(root: &Path) -> (Vec<SysctlChange>, Vec<SysctlError>) {
+    let mut changes = Vec::new();
+    let mut errors = Vec::new();
+    let mut look = |path: &str, wanted: &str| match read(&root.join(path)) {
+        Ok(old) if old == wanted => {}
+        Ok(old) => changes.push(SysctlChange { path: path.into(), old, new: wanted.into() }),
         // A kernel without IPv6 has nothing to set.
-        Err(error) if error.kind() == io::ErrorKind::NotFound && path.starts_with("net/ipv6/") => {
-            return Ok(None);
-        }
-        other => other?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound && path.starts_with("net/ipv6/") => {}
+        Err(source) => errors.push(SysctlError { path: path.into(), wanted: wanted.into(), source }),
     };
-    if old == wanted {
-        return Ok(None);
+    for (path, wanted) in WANTED {
+        look(path, wanted);
     }
-    fs::write(&file, wanted)?;
-    Ok(Some(SysctlChange { path: path.into(), old, new: wanted.into() }))
+    if read(&root.join(IPV6_FORWARDING.0)).is_ok_and(|value| value != IPV6_FORWARDING.1) {
+        for path in accepting_advertisements(root) {
+            look(&path, "2");
+        }
+    }
+    look(IPV6_FORWARDING.0, IPV6_FORWARDING.1);
+    (changes, errors)
 }
 
 fn read(file: &Path) -> io::Result<String> {
@@ -121,7 +151,8 @@ mod tests {
             ("net/ipv6/conf/eth0/accept_ra", "1\n"),
             ("net/ipv6/conf/eth1/accept_ra", "0\n"),
         ]);
-        let (changes, errors) = apply(root.path());
+        let record = root.path().join("sysctls.json");
+        let (changes, errors) = apply(root.path(), Some(&record));
         assert!(errors.is_empty(), "{errors:?}");
         let paths: Vec<&str> = changes.iter().map(|change| change.path.as_str()).collect();
         assert_eq!(
@@ -134,12 +165,16 @@ mod tests {
             ]
         );
         assert_eq!((changes[2].old.as_str(), changes[2].new.as_str()), ("1", "2"));
-        assert!(apply(root.path()).0.is_empty(), "a second run has nothing to do");
+        assert!(differing(root.path()).0.is_empty(), "a second run has nothing to do");
+        // Somebody sets one back to a third value; what it was before us stays on record.
+        fs::write(root.path().join("net/ipv4/nexthop_compat_mode"), "7").unwrap();
+        assert_eq!(apply(root.path(), Some(&record)).0, changes, "the next run shows what the first one did");
+        assert_eq!(apply(root.path(), Some(&record)).0, changes);
     }
 
     #[test]
     fn a_missing_ipv4_value_is_an_error_that_names_the_remedy() {
-        let (_, errors) = apply(tree(&[]).path());
+        let (_, errors) = apply(tree(&[]).path(), None);
         assert!(errors[0].to_string().contains("net/ipv4/nexthop_compat_mode"), "{}", errors[0]);
         assert!(errors[0].to_string().ends_with("set it to 0 by hand"));
     }

@@ -41,8 +41,8 @@ pub enum Job {
     Nexthops,
     /// Read our routes, to compare them with what should be there.
     Routes {
-        /// `rtm_protocol`.
-        protocol: u8,
+        /// `rtm_protocol` numbers.
+        protocols: Vec<u8>,
     },
     /// How would the kernel reach these?
     Lookup(Vec<IpAddr>),
@@ -57,7 +57,7 @@ pub enum Answer {
     Snapshot(Result<Snapshot, KernelError>),
     /// Nexthop objects.
     Nexthops(Result<Vec<NexthopObject>, KernelError>),
-    /// Routes of one protocol.
+    /// Routes of the protocols asked for.
     Routes(Result<Vec<KernelRoute>, KernelError>),
     /// One result per address, in order of the job.
     Lookup(Vec<(IpAddr, Result<Option<Lookup>, KernelError>)>),
@@ -96,7 +96,12 @@ fn run(mut netlink: Netlink, inbox: &Receiver<Job>, outbox: &mpsc::Sender<Answer
             }
             Job::Snapshot { protocols } => Answer::Snapshot(dump::snapshot(&mut netlink, &protocols)),
             Job::Nexthops => Answer::Nexthops(dump::nexthops(&mut netlink)),
-            Job::Routes { protocol } => Answer::Routes(dump::routes(&mut netlink, protocol)),
+            Job::Routes { protocols } => {
+                Answer::Routes(protocols.iter().try_fold(Vec::new(), |mut routes, protocol| {
+                    routes.extend(dump::routes(&mut netlink, *protocol)?);
+                    Ok(routes)
+                }))
+            }
             Job::Lookup(addresses) => Answer::Lookup(
                 addresses.into_iter().map(|address| (address, dump::lookup(&mut netlink, address))).collect(),
             ),

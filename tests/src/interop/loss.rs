@@ -1,9 +1,9 @@
 //! Routers that go away: in order, without a word, for a moment.
 
-use anyhow::{bail, ensure};
+use anyhow::ensure;
 use bgp_speaker::query::RibView;
 
-use super::{Bed, Plan, Program, peer_name, spoke_networks, until_path};
+use super::{Bed, HUB_NETWORKS, Plan, Program, peer_name, spoke_networks, until_path};
 use crate::agent::LIMIT;
 use crate::kernel::{Kind, Recorder};
 use crate::wait::until;
@@ -96,52 +96,60 @@ pub fn a_cut_link_is_noticed_at_once(program: Program) -> anyhow::Result<()> {
 /// # Errors
 /// As for every scenario.
 pub fn routes_of_a_restarting_router_stay(program: Program) -> anyhow::Result<()> {
+    let (kept, dropped) = (spoke_networks(1), ["10.150.0.0/16", "fd00:150::/32"]);
     let mut plan = Plan::new()?;
-    plan.spoke(program)?.router.networks.push("10.150.0.0/16".parse()?);
+    let networks = &mut plan.spoke(program)?.router.networks;
+    for prefix in dropped {
+        networks.push(prefix.parse()?);
+    }
     plan.session(1, false)?;
+    plan.session(1, true)?;
     let mut bed = plan.up()?;
-    let name = peer_name(1, false);
-    let (kept, dropped) = ("10.101.0.0/16", "10.150.0.0/16");
-    for prefix in [kept, dropped] {
+    let all = || kept.iter().map(String::as_str).chain(dropped);
+    for prefix in all() {
         bed.until_kernel(prefix, &[1])?;
     }
-    until_path(&bed.others[0], "10.200.0.0/16", Some("65000"))?;
+    for network in HUB_NETWORKS {
+        until_path(&bed.others[0], network, Some("65000"))?;
+    }
 
     let recorder = Recorder::start(&bed.hub)?;
     bed.others[0].signal("KILL")?;
-    bed.agent.until_peer(&name, "to be lost", |peer| peer.state != "Established")?;
     until(LIMIT, "stale routes", || {
         let routes = bed.agent.routes(RibView::Accepted, None)?;
-        ensure!(
-            routes.len() == 2 && routes.iter().all(|route| route.stale && (route.best || route.multipath)),
-            "{routes:?}"
-        );
+        ensure!(routes.len() == 4 && routes.iter().all(|route| route.stale && route.best), "{routes:?}");
         Ok(Some(()))
     })?;
-    for prefix in [kept, dropped] {
+    for prefix in all() {
         bed.until_kernel(prefix, &[1])?;
     }
 
-    bed.others[0].router.networks.retain(|network| network.to_string() != dropped);
+    bed.others[0].router.networks.retain(|network| !dropped.contains(&network.to_string().as_str()));
     bed.others[0].write_conf()?;
     bed.others[0].start_again()?;
-    bed.agent.until_established(&name)?;
     until(LIMIT, "only fresh routes", || {
         let routes = bed.agent.routes(RibView::Accepted, None)?;
-        match routes.as_slice() {
-            [route] if route.prefix.to_string() == kept && !route.stale => Ok(Some(())),
-            _ => bail!("{routes:?}"),
-        }
+        let fresh = routes.iter().all(|route| !route.stale && kept.contains(&route.prefix.to_string()));
+        ensure!(routes.len() == 2 && fresh, "{routes:?}");
+        Ok(Some(()))
     })?;
-    bed.until_kernel(dropped, &[])?;
-    bed.until_kernel(kept, &[1])?;
-    until_path(&bed.others[0], "10.200.0.0/16", Some("65000"))?;
-    let touched = recorder.stop()?.into_iter().filter(|notice| {
-        matches!(notice.kind, Kind::NewRoute | Kind::DelRoute)
-            && notice.protocol == Some(199)
-            && notice.destination.is_some_and(|(address, _)| address.to_string() == "10.101.0.0")
-    });
-    let touched: Vec<_> = touched.collect();
+    for prefix in dropped {
+        bed.until_kernel(prefix, &[])?;
+    }
+    for v6 in [false, true] {
+        bed.agent.until_established(&peer_name(1, v6))?;
+        bed.until_kernel(&kept[usize::from(v6)], &[1])?;
+        until_path(&bed.others[0], HUB_NETWORKS[usize::from(v6)], Some("65000"))?;
+    }
+    let notices = recorder.stop()?.into_iter();
+    let touched: Vec<_> = notices
+        .filter(|notice| {
+            let route = notice.destination.map(|(address, length)| format!("{address}/{length}"));
+            matches!(notice.kind, Kind::NewRoute | Kind::DelRoute)
+                && notice.protocol == Some(199)
+                && route.is_some_and(|route| kept.contains(&route))
+        })
+        .collect();
     ensure!(touched.is_empty(), "{touched:?}");
     Ok(())
 }

@@ -4,46 +4,53 @@ use std::time::Instant;
 
 use tracing::{info, warn};
 
-use super::Driver;
+use super::{Busy, Driver};
 use crate::fib::run::{Feedback, SpeakerFeedback};
 use crate::kernel::monitor::KernelEvent;
 use crate::kernel::{KernelRoute, Link, RTN_UNICAST};
 
 impl<F: SpeakerFeedback> Driver<F> {
     pub(super) fn kernel_events(&mut self, events: Vec<KernelEvent>) {
-        let now = Instant::now();
+        if self.busy == Busy::Reading {
+            return self.hold(events);
+        }
         for event in events {
-            match event {
-                KernelEvent::Link(link) => self.link(now, link, true),
-                KernelEvent::LinkGone(link) => self.link(now, Link { usable: false, ..link }, false),
-                KernelEvent::Address(address, present) => {
-                    if self.topology.address_changed(address, present) {
-                        self.fib.try_again(now);
-                        self.resolve_all();
-                        self.publish();
-                    }
+            self.kernel_event(event);
+        }
+    }
+
+    pub(super) fn kernel_event(&mut self, event: KernelEvent) {
+        let now = Instant::now();
+        match event {
+            KernelEvent::Link(link) => self.link(now, link, true),
+            KernelEvent::LinkGone(link) => self.link(now, Link { usable: false, ..link }, false),
+            KernelEvent::Address(address, present) => {
+                if self.topology.address_changed(address, present) {
+                    self.fib.try_again(now);
+                    self.resolve_all();
+                    self.publish();
                 }
-                KernelEvent::Route { route, replaced, port } => {
-                    if replaced {
-                        self.fib.route_replaced(now, &route, &who(port));
-                    }
-                    self.routes_changed(&route);
+            }
+            KernelEvent::Route { route, replaced, port } => {
+                if replaced {
+                    self.fib.route_replaced(now, &route, &who(port));
                 }
-                KernelEvent::RouteGone { route, port } => {
-                    if port == 0 && route.protocol == self.fib.install().protocol {
-                        // The kernel itself: the route went with its nexthop object, which is looked at.
-                        self.verify = true;
-                    } else {
-                        self.fib.route_gone(now, &route, &who(port));
-                    }
-                    self.routes_changed(&route);
+                self.routes_changed(&route);
+            }
+            KernelEvent::RouteGone { route, port } => {
+                if port == 0 && route.protocol == self.fib.install().protocol {
+                    // The kernel itself: the route went with its nexthop object, which is looked at.
+                    self.verify = true;
+                } else {
+                    self.fib.route_gone(now, &route, &who(port));
                 }
-                KernelEvent::Nexthop { object, port } => self.fib.nexthop_changed(now, &object, &who(port)),
-                KernelEvent::NexthopGone { id, port } => self.fib.nexthop_gone(now, id, &who(port)),
-                KernelEvent::Overrun => {
-                    warn!("kernel notifications were lost: reading everything anew");
-                    self.resync = true;
-                }
+                self.routes_changed(&route);
+            }
+            KernelEvent::Nexthop { object, port } => self.fib.nexthop_changed(now, &object, &who(port)),
+            KernelEvent::NexthopGone { id, port } => self.fib.nexthop_gone(now, id, &who(port)),
+            KernelEvent::Overrun => {
+                warn!("kernel notifications were lost: reading everything anew");
+                self.resync = true;
             }
         }
     }
@@ -70,10 +77,21 @@ impl<F: SpeakerFeedback> Driver<F> {
         self.verify = true;
         self.resolve_all();
         self.publish();
+        // Routes over it have come alive or died, mostly without a notification of their own.
+        self.others_changed();
+    }
+
+    /// Routes of others may be different now.
+    pub(super) fn others_changed(&self) {
+        self.published.others.send_modify(|epoch| *epoch += 1);
     }
 
     /// The way to next hops that are not on link may be another now.
     fn routes_changed(&mut self, route: &KernelRoute) {
+        let install = self.fib.install();
+        if route.protocol != install.protocol && route.protocol != install.local_protocol {
+            self.others_changed();
+        }
         if route.kind == RTN_UNICAST {
             self.to_look_up.extend(self.indirect.iter().copied());
         }
