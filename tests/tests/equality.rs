@@ -6,6 +6,8 @@
 //! with other attributes, a session lost with all its routes. Needs root, and the program in TOWPATH_BIN
 //! (`make labs` sets it).
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests; clippy allows it in test functions only")]
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
