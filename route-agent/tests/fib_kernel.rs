@@ -330,6 +330,21 @@ fn a_foreign_route_with_the_same_key_stays_and_is_reported_until_it_goes() {
 }
 
 #[test]
+fn the_kernel_is_asked_for_the_way_to_an_address_in_both_families() {
+    in_namespace(|| async {
+        let cases = [("-4", "192.0.2.0/24", "10.0.0.2"), ("-6", "fd00:99::/64", "2001:db8::2")];
+        for (family, prefix, way) in cases {
+            ip(&format!("{family} route add {prefix} via {way} metric 20 proto static"));
+            let mut netlink = Netlink::open().unwrap();
+            let found = dump::lookup(&mut netlink, net(prefix).addr()).unwrap().unwrap();
+            let KernelRoute { prefix: matched, table, metric, protocol, .. } = found.route;
+            assert_eq!((matched, table, metric, protocol), (net(prefix), 254, 20, 4));
+            assert_eq!(found.hop.unwrap().gateway, way.parse::<IpAddr>().unwrap());
+        }
+    });
+}
+
+#[test]
 fn what_others_delete_is_back_within_a_second_and_named() {
     in_namespace(async || {
         let mut node = Node::start();

@@ -3,6 +3,8 @@
 //!
 //! Needs root, and the programs in TOWPATH_BIN and TOWPATH_TOOLS (`make labs` sets both).
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests; clippy allows it in test functions only")]
+
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 

@@ -3,6 +3,8 @@
 //!
 //! Needs root, and the program in TOWPATH_BIN (`make labs` sets it).
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests; clippy allows it in test functions only")]
+
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::Stdio;

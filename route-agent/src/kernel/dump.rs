@@ -188,6 +188,8 @@ struct Answer {
 
 fn query(netlink: &mut Netlink, to: IpAddr, flags: u32) -> Result<Option<Answer>, KernelError> {
     let sequence = netlink.sequences(1);
+    // IPv6 always names the table, and refuses to be asked for it (inet6_rtm_valid_getroute_req).
+    let flags = if to.is_ipv4() { flags } else { flags & !RTM_F_LOOKUP_TABLE };
     let [a, b, c, d] = flags.to_ne_bytes();
     let bits = if to.is_ipv4() { 32 } else { 128 };
     let mut bytes = Vec::with_capacity(64);
