@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use api::desired::LogLevel;
 use bgp_speaker::SpeakerHandle;
 use bgp_speaker::handle::Ending;
@@ -18,15 +18,16 @@ use bgp_speaker::speaker;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 use crate::config::{Loaded, Source};
 use crate::control::server::ControlSocket;
 use crate::exclusive::Exclusive;
 use crate::fib::run::{self as fib, Feedback, FibConfig, FibHandle, SpeakerFeedback};
-use crate::kernel::KernelError;
 use crate::local;
+use crate::part::Part;
 use crate::respond::Answers;
 
 /// What the command line says.
@@ -72,14 +73,14 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         sysctls: Some(PathBuf::from("/proc/sys")),
         state_dir: Some(options.state_dir),
     };
-    let (fib, mut fib_task) =
+    let (fib, fib_task) =
         fib::start(fib_config, inbox, ToSpeaker(speaker_when_ready)).context("kernel routes")?;
     let preserved = fib.preserved.clone();
     if !preserved.is_empty() {
         info!(families = ?preserved, "routes of an earlier run are in the kernel: restarting gracefully");
     }
     let speaker_options = speaker::Options { fib: Some(rib_events), preserved };
-    let (speaker, mut speaker_task) = speaker::start(speaker_options, desired).await;
+    let (speaker, speaker_task) = speaker::start(speaker_options, desired).await;
     speaker_ready.send_replace(Some(speaker.clone()));
 
     let (speaker_problems, problems) = watch::channel(Vec::new());
@@ -101,17 +102,14 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         Ok(())
     });
 
-    let (mut fib_over, mut speaker_over) = (false, false);
+    let mut fib_part = Part::new("the task that writes kernel routes", async { Ok(fib_task.await??) });
+    let mut speaker_part = Part::new("the speaker's task", async { Ok(speaker_task.await?) });
     let outcome = tokio::select! {
+        // Where one takes others along, it is the one to name.
+        biased;
+        error = fib_part.ended_early() => Err(error),
+        error = speaker_part.ended_early() => Err(error),
         outcome = signals.wait(&reload, &mut tasks) => outcome,
-        ended = &mut fib_task => {
-            fib_over = true;
-            Err(early("the task that writes kernel routes", flat(ended)))
-        }
-        ended = &mut speaker_task => {
-            speaker_over = true;
-            Err(early("the speaker's task", ended.map_err(Into::into)))
-        }
     };
     if let Err(error) = &outcome {
         error!(
@@ -120,22 +118,20 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         );
     }
     tasks.shutdown().await;
-    let mut outcomes = vec![outcome];
-    if !speaker_over {
-        if speaker.stop(Ending::Restart).await.is_err() {
-            warn!("the speaker had stopped before");
-        }
-        outcomes.push(last("the speaker's task", async { Ok(speaker_task.await?) }).await);
+    if speaker_part.runs() && !matches!(timeout(END_LIMIT, speaker.stop(Ending::Restart)).await, Ok(Ok(()))) {
+        warn!("the speaker takes no orders any more");
     }
+    let stopped = speaker_part.stopped(END_LIMIT).await;
     drop(speaker);
     drop(speaker_ready);
-    if !fib_over {
-        outcomes.push(last("kernel routes", async { flat(fib_task.await) }).await);
+    let written = fib_part.stopped(END_LIMIT).await;
+    for error in [&stopped, &written].into_iter().filter_map(|ended| ended.as_ref().err()) {
+        error!(error = format!("{error:#}"), "not everything ended in order");
     }
     info!("stopped; routes stay in the kernel");
     // Whoever comes next finds the socket and the namespace free only now.
     drop(socket);
-    outcomes.into_iter().collect()
+    outcome.and(stopped).and(written)
 }
 
 /// Hands each new desired state to the speaker and the FIB.
@@ -163,26 +159,6 @@ async fn apply(
 
 /// How long a part may take to end; the FIB's own limit is below it.
 const END_LIMIT: Duration = Duration::from_secs(15);
-
-/// A part that ended although nobody asked it to.
-fn early(what: &str, outcome: anyhow::Result<()>) -> anyhow::Error {
-    match outcome {
-        Ok(()) => anyhow::anyhow!("{what} ended by itself"),
-        Err(error) => error.context(format!("{what} failed")),
-    }
-}
-
-fn flat(ended: Result<Result<(), KernelError>, JoinError>) -> anyhow::Result<()> {
-    Ok(ended??)
-}
-
-/// Waits for the end of a part, within reason.
-async fn last(what: &str, ending: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
-    match tokio::time::timeout(END_LIMIT, ending).await {
-        Ok(outcome) => outcome.with_context(|| what.to_owned()),
-        Err(_) => bail!("{what}: no end within {} s", END_LIMIT.as_secs()),
-    }
-}
 
 /// Sockets, one for each peer and connection, may be many more than the usual 1024.
 fn raise_file_limit() {

@@ -15,6 +15,7 @@ pub mod exclusive;
 pub mod fib;
 pub mod kernel;
 mod local;
+mod part;
 mod respond;
 pub mod state;
 pub mod status;

@@ -103,7 +103,8 @@ impl Fib {
         // What the RIB believes about next hops must stay watched.
         for (nexthop, state) in &self.groups.nexthops {
             let Nexthop { told, down, .. } = *state;
-            fresh.groups.nexthops.insert(*nexthop, Nexthop { reach: Reach::Unknown, told, down });
+            let unknown = Nexthop { reach: Reach::Unknown, own_from: None, told, down };
+            fresh.groups.nexthops.insert(*nexthop, unknown);
             fresh.groups.unresolved.push(*nexthop);
         }
         fresh.holding = self.holding;

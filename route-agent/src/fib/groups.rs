@@ -38,6 +38,8 @@ pub(super) enum Reach {
 #[derive(Debug)]
 pub(super) struct Nexthop {
     pub(super) reach: Reach,
+    /// Not on link: a route of ours around it, of this length or longer, would be the way to it itself.
+    pub(super) own_from: Option<u8>,
     /// What the RIB believes: reachable until told otherwise.
     pub(super) told: bool,
     /// Its session is gone, and the changes that follow from it are not all here.
@@ -192,13 +194,36 @@ impl Groups {
         }
         for nexthop in nexthops.iter() {
             if !self.nexthops.contains_key(nexthop) {
-                self.nexthops.insert(*nexthop, Nexthop { reach: Reach::Unknown, told: true, down: false });
+                self.nexthops.insert(
+                    *nexthop,
+                    Nexthop { reach: Reach::Unknown, own_from: None, told: true, down: false },
+                );
                 self.unresolved.push(*nexthop);
             }
         }
         let set = self.sets.insert(Set { nexthops: Arc::clone(nexthops), epoch: u64::MAX, members: None });
         self.by_nexthops.insert(Arc::clone(nexthops), set);
         set
+    }
+
+    /// The next hop of a set that a route to `prefix` over it would make depend on itself: `prefix` is around it
+    /// and more specific than what leads to it now.
+    pub(super) fn within_itself(&self, set: u32, prefix: &IpNet) -> Option<FibNexthop> {
+        let within = |nexthop: &&FibNexthop| {
+            prefix.contains(&nexthop.address)
+                && self
+                    .nexthops
+                    .get(nexthop)
+                    .and_then(|state| state.own_from)
+                    .is_some_and(|from| prefix.prefix_len() >= from)
+        };
+        self.sets.get(set)?.nexthops.iter().find(within).copied()
+    }
+
+    /// Whether a group serves a set with this next hop.
+    pub(super) fn uses(&self, group: u32, nexthop: &FibNexthop) -> bool {
+        let set = self.groups.get(group).and_then(|group| self.sets.get(group.label?));
+        set.is_some_and(|set| set.nexthops.contains(nexthop))
     }
 
     /// The hops a set leads to now; `None`: nowhere, or not known yet.

@@ -205,6 +205,13 @@ impl Fib {
             }
             return self.launch(slot, NONE, Request::DeleteRoute { key, blackhole: false }, batch);
         }
+        if self.groups.within_itself(want, &prefix).is_some() {
+            if from != NONE {
+                return self.launch(slot, NONE, Request::DeleteRoute { key, blackhole: false }, batch);
+            }
+            self.park(slot, State::Waiting);
+            return self.report(slot);
+        }
         if self.serves(from, want) {
             return self.finish(slot);
         }

@@ -33,7 +33,7 @@ pub struct FibStatus {
     pub pending: u64,
     /// Of the pending ones, those whose next hops lead nowhere.
     pub waiting: u64,
-    /// Next hops that lead nowhere.
+    /// Next hops that lead nowhere, also those that only the route that needs them would lead to.
     pub unreachable: Vec<String>,
     /// Number of refused prefixes and objects.
     pub failed_count: u64,
@@ -209,6 +209,12 @@ impl Fib {
     fn unreachable(&self) -> Vec<String> {
         let nowhere = self.groups.nexthops.iter().filter(|(_, state)| state.reach == Reach::Nowhere);
         let mut names: Vec<String> = nowhere.map(|(nexthop, _)| nexthop.address.to_string()).collect();
+        let waiting = self.table.all_pending().filter(|(_, entry)| entry.state == State::Waiting);
+        let circular = waiting.filter_map(|(_, entry)| {
+            let nexthop = self.groups.within_itself(entry.want, &entry.prefix)?;
+            Some(format!("{} of {}, reached by that route only,", nexthop.address, entry.prefix))
+        });
+        names.extend(circular);
         names.sort();
         names.truncate(LISTED);
         names

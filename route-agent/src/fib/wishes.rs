@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use super::groups::{GroupState, Reach};
 use super::table::{Entry, NONE, State};
 use super::{Fib, Hop, Note, Resend, Stray};
+use crate::kernel::KernelRoute;
 
 impl Fib {
     /// Takes in a batch of the RIB.
@@ -184,12 +185,24 @@ impl Fib {
         self.groups.nexthops.keys().copied()
     }
 
-    /// Where a next hop leads; `None`: nowhere.
+    /// Where a next hop leads that is on link; `None`: nowhere.
     pub fn resolved(&mut self, nexthop: &FibNexthop, hop: Option<Hop>) {
-        let reach = hop.map_or(Reach::Nowhere, |hop| Reach::Via(self.groups.hop(hop)));
+        self.resolved_over(nexthop, hop, None);
+    }
+
+    /// Where a next hop leads by way of `route`; nowhere, if that route itself needs it.
+    pub fn resolved_over(&mut self, nexthop: &FibNexthop, hop: Option<Hop>, route: Option<&KernelRoute>) {
+        let group = route.and_then(|route| self.groups.group_with_id(route.nexthop_id?));
+        let circular = group.is_some_and(|group| self.groups.uses(group, nexthop));
+        let own_from = route.map(|route| {
+            let stays = route.protocol != self.install.protocol && route.metric < self.install.metric;
+            // Of the same length, the better metric wins.
+            route.prefix.prefix_len() + u8::from(stays)
+        });
+        let reach = hop.filter(|_| !circular).map_or(Reach::Nowhere, |hop| Reach::Via(self.groups.hop(hop)));
         let Some(state) = self.groups.nexthops.get_mut(nexthop) else { return };
-        if state.reach != reach {
-            state.reach = reach;
+        if state.reach != reach || state.own_from != own_from {
+            (state.reach, state.own_from) = (reach, own_from);
             self.groups.idle = true;
             self.reachability_changed();
         }

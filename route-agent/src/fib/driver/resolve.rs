@@ -73,7 +73,7 @@ impl<F: SpeakerFeedback> Driver<F> {
             // A link or address event may have made it direct in the meantime.
             if self.indirect.contains(&nexthop) {
                 let hop = lookup.and_then(|lookup| self.usable(&nexthop, &lookup));
-                self.fib.resolved(&nexthop, hop);
+                self.fib.resolved_over(&nexthop, hop, lookup.map(|lookup| lookup.route).as_ref());
             }
         }
         for prefix in prefixes {
