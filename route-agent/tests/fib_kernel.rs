@@ -613,3 +613,25 @@ fn a_next_hop_is_not_reached_over_the_route_that_needs_it() {
         node.stop().await;
     });
 }
+
+#[test]
+fn a_new_protocol_number_is_on_record_before_the_first_route_carries_it() {
+    in_namespace(async || {
+        let state = tempfile::tempdir().unwrap();
+        let kept = || std::fs::read_to_string(state.path().join("protocols.json")).unwrap();
+        let mut node = Node::start_with(install(), Some(state.path().to_owned()));
+        node.fib.set_blackholes(BTreeSet::new()).await.unwrap();
+        node.want(&many(50), &[via("10.0.0.2")]).await;
+        node.tell(RibEvent::Converged).await;
+        node.confirmed().await;
+        node.fib.set_install(Install { protocol: 190, ..install() }).await.unwrap();
+        // The RIB has not sent anything again yet: nothing carries the new number.
+        node.fib.status().await.unwrap();
+        assert!(kept().contains("190") && kept().contains("199"), "{}", kept());
+        node.until("resync", |status, _| status.resyncs == 1 && status.converged).await;
+        assert!(routes().is_empty());
+        assert_eq!(dump::routes(&mut Netlink::open().unwrap(), 190).unwrap().len(), 50);
+        node.until("forgotten", |_, _| !kept().contains("199")).await;
+        node.stop().await;
+    });
+}

@@ -628,13 +628,14 @@ fn a_route_the_dump_names_twice_is_adopted_once_and_not_swept() {
             route(2, 30),
             route(1, 20),
             route(2, 30),
-            KernelRoute { tos: 8, ..route(1, 20) },
+            KernelRoute { tos: 8, ..route(4, 20) },
         ],
         ..Snapshot::default()
     };
     let mut fib = Fib::new(install());
     let now = Instant::now();
     fib.adopt(&snapshot);
+    assert_eq!(fib.status(now).routes_v4, 2);
     fib.changes(now, 1, vec![BestChange { id: PrefixId(0), prefix: prefix(1), nexthops: Some(set(1)) }]);
     for nexthop in fib.take_unresolved() {
         fib.resolved(&nexthop, Some(hop));

@@ -241,7 +241,8 @@ impl<F: SpeakerFeedback> Driver<F> {
             self.next_job();
         }
         self.take_notes();
-        if self.fib.forget_former_numbers() {
+        // Those of a configuration about to be taken over are not former ones.
+        if self.next_install.is_none() && self.fib.forget_former_numbers() {
             self.keep_numbers();
         }
         if !self.blackhole_waiters.is_empty() && self.fib.blackholes_settled() {
