@@ -24,9 +24,20 @@ struct Args {
     /// File or folder of YAML documents; may be given several times. Changes are applied as they are written.
     #[arg(short, long = "file", value_name = "PATH", required = true)]
     files: Vec<PathBuf>,
-    /// This node's name in the files.
+    /// This node's name in the files; default: the host name.
     #[arg(long)]
-    node: String,
+    node: Option<String>,
+}
+
+impl Args {
+    fn node(&self) -> anyhow::Result<String> {
+        match &self.node {
+            Some(name) => Ok(name.clone()),
+            None => nix::unistd::gethostname()?
+                .into_string()
+                .map_err(|_| anyhow::anyhow!("the host name is not UTF-8; give --node")),
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -90,7 +101,7 @@ async fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 fn load(args: &Args) -> anyhow::Result<api::DesiredState> {
-    api::load(&args.files, &args.node).map_err(|problems| {
+    api::load(&args.files, &args.node()?).map_err(|problems| {
         let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
         anyhow::anyhow!("{}", lines.join("\n"))
     })

@@ -68,12 +68,9 @@ impl TwoTor {
     /// # Errors
     /// When it does not answer, or answers no JSON.
     pub fn ask(&self, node: &str, args: &[&str]) -> anyhow::Result<Value> {
-        let towpath = program()?;
-        let argv: Vec<&str> = [towpath.to_str().context("path")?]
-            .into_iter()
-            .chain(args.iter().copied())
-            .chain(["-o", "json"])
-            .collect();
+        // The lab puts the program under test into every node under this name.
+        let argv: Vec<&str> =
+            ["towpath"].into_iter().chain(args.iter().copied()).chain(["-o", "json"]).collect();
         let output = self.lab.node(node).exec(&argv)?;
         serde_json::from_str(&output.stdout)
             .with_context(|| format!("{node}: towpath {}: {}", args.join(" "), output.stderr))

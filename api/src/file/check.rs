@@ -1,7 +1,7 @@
 //! A document's tree against its kind's schema: shapes, types, words, names.
 //!
 //! In: a [`Node`] and the generated schema. Out: the value for serde, without what was refused, and a
-//! [`Fault`] with a path for each thing refused. What several fields or documents must agree on is
+//! [`Fault`](super::tree::Fault) with a path for each thing refused. What several fields or documents must agree on is
 //! checked later, in `build`.
 
 use serde_json::{Map, Value as Json, json};

@@ -175,10 +175,10 @@ fn keep_note() -> anyhow::Result<()> {
     let towpath = towpath.display();
     println!(
         "\nThe racks stay up. Try:\n\
-         \x20 {towpath} lab exec node1 -- {towpath} peers\n\
-         \x20 {towpath} lab exec node1 -- {towpath} routes received\n\
-         \x20 {towpath} lab exec tor1 -- {towpath} routes advertised --peer node1-v4\n\
-         \x20 {towpath} lab exec node1 -- {towpath} status\n\
+         \x20 {towpath} lab exec node1 -- towpath peers\n\
+         \x20 {towpath} lab exec node1 -- towpath routes received\n\
+         \x20 {towpath} lab exec tor1 -- towpath routes advertised --peer node1-v4\n\
+         \x20 {towpath} lab exec node1 -- towpath status\n\
          \x20 {towpath} lab exec node1 -- ip route\n\
          \x20 {towpath} lab node isolate tor1      # a switch dies; `restore` and `start` bring it back\n\
          \x20 edit a file below examples/two-tor/node1 and ask for peers again: changes apply as they are written\n\
