@@ -3,7 +3,8 @@
 //! A *set* is what the RIB wants for a prefix. A *nexthop* is a member of a set; resolved, it leads to a
 //! *hop* (gateway, interface), which is one nexthop object of the kernel. A *group* is a kernel group
 //! object labelled with the set it serves; several groups may serve one set, because a group whose
-//! routes all move to another set is relabelled and replaced rather than left.
+//! routes all move to another set is relabelled and replaced rather than left. All in one file, although
+//! it is long: each of the four counts its users among the others, and a reader needs them side by side.
 
 use std::sync::Arc;
 use std::time::Instant;
