@@ -23,6 +23,7 @@ fn resource_files() -> Vec<PathBuf> {
         }
     }
     files.sort();
+    assert!(!files.is_empty(), "examples/ has moved: these tests look at nothing");
     files
 }
 
@@ -42,6 +43,29 @@ fn every_resource_in_the_examples_loads() {
             panic!("{}", problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"));
         }
     }
+}
+
+/// A block of one document is a configuration of its own, for the node it calls `node1`.
+#[test]
+fn every_yaml_block_in_the_documents_loads() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+    let mut blocks = 0;
+    for entry in fs::read_dir(&docs).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "md") {
+            continue;
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        for block in text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()) {
+            blocks += 1;
+            assert_eq!(api::file::ambiguous_scalars(block), [], "{}: quote these", path.display());
+            let mut documents = Documents::default();
+            documents.add(&path.display().to_string(), block.as_bytes());
+            let problems = documents.build("node1").err().unwrap_or_default();
+            assert!(problems.is_empty(), "{}: {problems:?}", path.display());
+        }
+    }
+    assert!(blocks > 0, "docs/ holds no YAML any more: this test looks at nothing");
 }
 
 /// YAML 1.1: `yes`, `on`, octal and base 60; kubectl and many tools read so.
