@@ -180,7 +180,7 @@ fn keep_note() -> anyhow::Result<()> {
          \x20 {towpath} lab exec tor1 -- towpath routes advertised --peer node1-v4\n\
          \x20 {towpath} lab exec node1 -- towpath status\n\
          \x20 {towpath} lab exec node1 -- ip route\n\
-         \x20 {towpath} lab node isolate tor1      # a switch dies; `restore` and `start` bring it back\n\
+         \x20 {towpath} lab node die tor1      # a switch dies; `restore` and `start` bring it back\n\
          \x20 edit a file below examples/two-tor/node1 and ask for peers again: changes apply as they are written\n\
          Take it down with:\n\
          \x20 {towpath} lab down two-tor"
