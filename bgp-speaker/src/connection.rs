@@ -14,7 +14,8 @@ use tracing::warn;
 use crate::outbound;
 use crate::rib::{OutboundUpdate, PeerExport};
 use crate::session::ConnId;
-use crate::wire::{self, Codec, Message, MessageError};
+use crate::wire::notification::cease;
+use crate::wire::{self, Codec, Message, MessageError, Notification};
 
 /// Octets read at a time, and the most that waits undecoded.
 const READ_CHUNK: usize = 256 * 1024;
@@ -150,10 +151,47 @@ impl Connection {
     }
 }
 
+/// A panic ends one session, and its peer is told: it then drops the routes at once instead of keeping them for a restart.
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // Behind half a message these octets would be read as the rest of it.
+        if std::thread::panicking() && self.output.is_empty() {
+            self.queue(&Message::Notification(Notification::cease(cease::OUT_OF_RESOURCES)));
+            // Without room in the socket buffer the peer only sees the connection end.
+            let _ = self.stream.try_write(&self.output);
+        }
+    }
+}
+
 fn describe(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::ConnectionReset => "reset by the peer".to_owned(),
         io::ErrorKind::BrokenPipe => "closed by the peer".to_owned(),
         _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_that_panics_tells_its_peer_before_the_connection_ends() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let ours = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut theirs, _) = listener.accept().await.unwrap();
+        let task = tokio::spawn(async move {
+            ours.writable().await.unwrap();
+            let _connection = Connection::new(ConnId(0), ours);
+            panic!("on purpose, for this test");
+        });
+        assert!(task.await.unwrap_err().is_panic());
+        let mut octets = BytesMut::new();
+        while theirs.read_buf(&mut octets).await.unwrap() > 0 {}
+        let frame = wire::frame::next(&mut octets, &Codec::before_open()).unwrap().unwrap();
+        let message = wire::decode(&frame, &Codec::before_open()).unwrap();
+        assert_eq!(message, Message::Notification(Notification::cease(cease::OUT_OF_RESOURCES)));
     }
 }
