@@ -3,6 +3,7 @@
 //! In: desired states, accepted connections, operators' actions, links that went down or came back. Out: peer tasks
 //! started and told, peers added to and removed from the RIB. A part of the router task, which owns all of it.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +35,13 @@ impl Router {
         // A new router id or name is part of every OPEN.
         let identity_changed =
             (previous.node.router_id, &previous.node.name) != (desired.node.router_id, &desired.node.name);
+        // A session shut down by an operator stays so when an edit replaces it.
+        let shut_down: BTreeSet<String> = self
+            .sessions
+            .values()
+            .filter(|managed| managed.shut_down)
+            .map(|managed| managed.peer.name.clone())
+            .collect();
         let keys: Vec<SessionKey> = self.sessions.keys().copied().collect();
         for key in keys {
             let Some(managed) = self.sessions.get(&key) else { continue };
@@ -57,8 +65,10 @@ impl Router {
             let running = self.sessions.values().any(|managed| managed.peer.name == peer.name);
             if !running
                 && matches!(peer.neighbor, Neighbor::Address { .. })
-                && let Some(managed) = self.add(peer.clone(), false).and_then(|key| self.sessions.get(&key))
+                && let Some(managed) =
+                    self.add(peer.clone(), false).and_then(|key| self.sessions.get_mut(&key))
             {
+                managed.shut_down = shut_down.contains(&peer.name);
                 managed.start();
             }
         }
@@ -184,6 +194,7 @@ impl Router {
                     }
                 }
                 PeerAction::Reset(text) => {
+                    managed.shut_down = false;
                     managed.tell(PeerCommand::Session(Event::Stop(StopReason::AdminReset(text.clone()))));
                 }
                 PeerAction::Shutdown(text) => {

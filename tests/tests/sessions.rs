@@ -376,7 +376,7 @@ fn too_many_prefixes_have_the_effect_that_was_configured() {
 fn operators_refresh_reset_shut_down_and_start() {
     let rack = Rack::new(2).unwrap();
     let pods = document("Advertisement", "pods", "source: { static: { cidrs: [10.244.1.0/24] } }");
-    let agent = start(&rack, &[peer(1, QUICK), peer(2, ""), pods]);
+    let agent = start(&rack, &[peer(1, QUICK), peer(2, ""), pods.clone()]);
     let (one, two) = (rack.feeder(1).unwrap(), rack.feeder(2).unwrap());
     one.until_routes(1, LIMIT).unwrap();
     two.until_routes(1, LIMIT).unwrap();
@@ -397,6 +397,10 @@ fn operators_refresh_reset_shut_down_and_start() {
     assert!(rack.feeder_within(1, A_WHILE).is_err());
     let shown = agent.cli_ok(&["peers"]).unwrap();
     assert!(shown.contains("administratively shut down: lunch"), "{shown}");
+    // An edit that needs a new session does not open what an operator has shut.
+    let edited = peer(1, &format!("{QUICK}, gracefulRestart: {{ mode: Disabled }}"));
+    agent.apply("all.yaml", &[NODE, &edited, &peer(2, ""), &pods].concat()).unwrap();
+    assert!(rack.feeder_within(1, A_WHILE).is_err());
     agent.cli_ok(&["bgp", "start", "p1"]).unwrap();
     drop(rack.feeder(1).unwrap());
     let nobody = agent.cli(&["bgp", "reset", "p7"]).unwrap();

@@ -6,9 +6,8 @@ use api::desired::{Peer, RestartMode};
 
 use super::LocalSpeaker;
 use super::deadlines::after;
-use super::negotiate::numbers;
 use crate::wire::open::GracefulRestartCapability;
-use crate::wire::{AfiSafi, Capability, ErrorCode, Notification, Open};
+use crate::wire::{AfiSafi, Capability, ErrorCode, Notification, Open, numbers};
 
 /// How long a refused capability is left out before it is offered again.
 const REFUSED_FOR: Duration = Duration::from_secs(600);

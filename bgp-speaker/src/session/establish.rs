@@ -2,13 +2,13 @@
 
 use std::time::Instant;
 
-use super::cease::{self, cease};
 use super::collision::{Identity, survivor};
 use super::connection::{Connection, Phase};
 use super::deadlines::COLLISION_REMNANT;
 use super::negotiate::negotiate;
 use super::{Action, Actions, ConnId, Direction, DownReason, Negotiated, Session};
-use crate::wire::{Message, Open};
+use crate::wire::notification::cease as subcode;
+use crate::wire::{Message, Notification, Open};
 
 impl Session {
     /// An OPEN in OpenSent.
@@ -97,7 +97,7 @@ impl Session {
 
     /// Ends a connection because of another one: Cease 6/7.
     pub(super) fn lose(&mut self, now: Instant, id: ConnId, out: &mut Actions) {
-        self.end(now, id, DownReason::NotificationSent(cease(cease::COLLISION)), out);
+        self.end(now, id, DownReason::NotificationSent(Notification::cease(subcode::COLLISION)), out);
     }
 }
 

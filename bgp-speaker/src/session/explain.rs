@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use api::desired::{Neighbor, Peer, RemoteAsn, Ttl};
 
-use super::cease::{ADMIN_RESET, ADMIN_SHUTDOWN, COLLISION, MAX_PREFIXES};
 use super::{DownReason, StopReason};
+use crate::wire::notification::cease as subcode;
 use crate::wire::{ErrorCode, Notification};
 
 impl DownReason {
@@ -118,11 +118,13 @@ pub fn explain_notification(notification: &Notification) -> String {
         ErrorCode::Unknown(code) => format!("error code {code}, subcode {subcode}"),
     };
     match (code, *subcode) {
-        (ErrorCode::Cease, ADMIN_SHUTDOWN | ADMIN_RESET) => match shutdown_text(data) {
-            Some(text) => format!("{name}: \"{text}\""),
-            None => name,
-        },
-        (ErrorCode::Cease, MAX_PREFIXES) => match data.as_slice() {
+        (ErrorCode::Cease, subcode::ADMINISTRATIVE_SHUTDOWN | subcode::ADMINISTRATIVE_RESET) => {
+            match shutdown_text(data) {
+                Some(text) => format!("{name}: \"{text}\""),
+                None => name,
+            }
+        }
+        (ErrorCode::Cease, subcode::MAX_PREFIXES) => match data.as_slice() {
             [.., a, b, c, d] if data.len() == 7 => {
                 format!("{name}: more than {}", u32::from_be_bytes([*a, *b, *c, *d]))
             }
@@ -196,15 +198,15 @@ fn state_machine(subcode: u8) -> Option<&'static str> {
     })
 }
 
-fn cease(subcode: u8) -> Option<&'static str> {
-    Some(match subcode {
-        MAX_PREFIXES => "too many prefixes",
-        ADMIN_SHUTDOWN => "administratively shut down",
+fn cease(code: u8) -> Option<&'static str> {
+    Some(match code {
+        subcode::MAX_PREFIXES => "too many prefixes",
+        subcode::ADMINISTRATIVE_SHUTDOWN => "administratively shut down",
         3 => "peer removed from the configuration",
-        ADMIN_RESET => "administratively reset",
+        subcode::ADMINISTRATIVE_RESET => "administratively reset",
         5 => "connection rejected",
         6 => "configuration changed",
-        COLLISION => "connection collision, or it still holds an older session with us",
+        subcode::COLLISION => "connection collision, or it still holds an older session with us",
         8 => "out of resources",
         9 => "hard reset",
         10 => "BFD saw the path down",

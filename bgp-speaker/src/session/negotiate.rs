@@ -5,21 +5,13 @@ use std::time::Duration;
 use api::desired::{Peer, RemoteAsn, RestartMode};
 
 use super::{Endpoints, Negotiated, PeerRestart};
-use crate::wire::{AfiSafi, Capability, Codec, ErrorCode, Notification, Open};
+use crate::wire::{AfiSafi, Capability, Codec, ErrorCode, Notification, Open, numbers};
 
 /// OPEN error subcodes (RFC 4271 section 6.2, RFC 5492 section 5).
 const BAD_PEER_AS: u8 = 2;
 const BAD_BGP_IDENTIFIER: u8 = 3;
 const UNACCEPTABLE_HOLD_TIME: u8 = 6;
 const UNSUPPORTED_CAPABILITY: u8 = 7;
-
-/// AFI and SAFI as IANA numbers them.
-pub(super) fn numbers(family: AfiSafi) -> (u16, u8) {
-    match family {
-        AfiSafi::Ipv4Unicast => (1, 1),
-        AfiSafi::Ipv6Unicast => (2, 1),
-    }
-}
 
 /// Compares the OPEN we sent on a connection with the one that came back.
 ///

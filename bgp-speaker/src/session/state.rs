@@ -36,7 +36,7 @@ use api::desired::{Neighbor, Passive, Peer};
 use smallvec::SmallVec;
 
 use super::capabilities::{self, Refused};
-use super::cease::{self, cease};
+use super::cease;
 use super::connection::{Connection, Phase};
 use super::deadlines::{Backoff, Jitter, after, due};
 use super::restart::Stale;
@@ -44,6 +44,7 @@ use super::{
     Action, Actions, ConnId, Direction, DownReason, Endpoints, Event, LocalSpeaker, Negotiated, State,
     StopReason,
 };
+use crate::wire::notification::cease as subcode;
 use crate::wire::{AfiSafi, ErrorCode, Message, Notification, RefreshKind, RouteRefresh};
 
 /// The finite state machine of one peer. Made stopped: [`Event::Start`] sets it going.
@@ -238,9 +239,11 @@ impl Session {
     /// What an incoming connection is answered with when it is not wanted.
     fn refusal(&self) -> Option<Notification> {
         match &self.stopped {
-            Some(StopReason::AdminShutdown(text)) => Some(cease::with_text(cease::ADMIN_SHUTDOWN, text)),
-            Some(_) => Some(cease(cease::CONNECTION_REJECTED)),
-            None if self.config.passive == Passive::Never => Some(cease(cease::CONNECTION_REJECTED)),
+            Some(StopReason::AdminShutdown(text)) => Some(Notification::cease_shutdown(text)),
+            Some(_) => Some(Notification::cease(subcode::CONNECTION_REJECTED)),
+            None if self.config.passive == Passive::Never => {
+                Some(Notification::cease(subcode::CONNECTION_REJECTED))
+            }
             None => None,
         }
     }
@@ -284,8 +287,7 @@ impl Session {
         let Some((id, negotiated)) = established.and_then(|c| Some((c.id, c.negotiated()?))) else { return };
         if negotiated.route_refresh {
             out.extend(negotiated.codec.families.iter().map(|family| {
-                let (afi, safi) = super::negotiate::numbers(*family);
-                let request = RouteRefresh { afi, safi, kind: RefreshKind::Request };
+                let request = RouteRefresh::new(*family, RefreshKind::Request);
                 Action::Send(id, Message::RouteRefresh(request))
             }));
         }
@@ -342,8 +344,7 @@ impl Session {
 
 /// Only what was negotiated for a family in use; the rest is ignored (RFC 2918 section 4, RFC 7313 section 5).
 fn refresh_wanted(negotiated: &Negotiated, refresh: RouteRefresh) -> bool {
-    let known = |family: &AfiSafi| super::negotiate::numbers(*family) == (refresh.afi, refresh.safi);
-    negotiated.codec.families.iter().any(known)
+    refresh.family().is_some_and(|family| negotiated.codec.families.contains(&family))
         && match refresh.kind {
             RefreshKind::Request => negotiated.route_refresh,
             RefreshKind::Begin | RefreshKind::End => negotiated.enhanced_refresh,

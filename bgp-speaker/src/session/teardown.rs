@@ -9,6 +9,7 @@ use super::cease;
 use super::connection::{Connection, Phase};
 use super::deadlines::after;
 use super::{Action, Actions, ConnId, Down, DownReason, Session, StopReason};
+use crate::wire::notification::cease as subcode;
 use crate::wire::{AfiSafi, ErrorCode, Message};
 
 impl Session {
@@ -123,7 +124,7 @@ impl Session {
 fn is_collision(reason: &DownReason) -> bool {
     match reason {
         DownReason::NotificationSent(n) | DownReason::NotificationReceived(n) => {
-            n.code == ErrorCode::Cease && n.subcode == cease::COLLISION
+            n.code == ErrorCode::Cease && n.subcode == subcode::COLLISION
         }
         _ => false,
     }

@@ -34,6 +34,7 @@ pub use attributes::{Nexthop, Origin, PathAttributes};
 pub use builder::AttributesBuilder;
 pub use export::ExportRules;
 pub use frame::FrameReader;
+pub(crate) use nlri::numbers;
 pub use notification::{ErrorCode, MessageError, Notification};
 pub use open::{Capability, Open};
 pub use refresh::{RefreshKind, RouteRefresh};

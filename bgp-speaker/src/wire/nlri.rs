@@ -11,7 +11,7 @@ const AFI_IPV6: u16 = 2;
 const SAFI_UNICAST: u8 = 1;
 
 /// AFI and SAFI of a family.
-pub(super) fn numbers(family: AfiSafi) -> (u16, u8) {
+pub(crate) fn numbers(family: AfiSafi) -> (u16, u8) {
     match family {
         AfiSafi::Ipv4Unicast => (AFI_IPV4, SAFI_UNICAST),
         AfiSafi::Ipv6Unicast => (AFI_IPV6, SAFI_UNICAST),
