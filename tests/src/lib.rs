@@ -9,13 +9,11 @@ pub mod fabric;
 pub mod failover;
 pub mod feeder;
 pub mod interop;
-pub mod kernel;
-pub mod meter;
-pub mod netns;
 pub mod rack;
 pub mod sandbox;
 pub mod speakers;
 pub mod tables;
 pub mod tools;
 pub mod two_tor;
-pub mod wait;
+
+pub use meter::{self, kernel, netns, wait};

@@ -206,11 +206,18 @@ fn answer(ends: &mut Vec<TcpStream>, stop: &AtomicBool) {
 }
 
 /// A listening socket in `netns`; it stays in there whichever thread uses it.
-pub(crate) fn listen(netns: &Netns, address: SocketAddr) -> anyhow::Result<TcpListener> {
+///
+/// # Errors
+/// When the address is taken or not one of the namespace.
+pub fn listen(netns: &Netns, address: SocketAddr) -> anyhow::Result<TcpListener> {
     netns.run(|| TcpListener::bind(address).with_context(|| format!("listening on {address}")))
 }
 
-pub(crate) fn accept(listener: &TcpListener, deadline: Instant) -> anyhow::Result<(TcpStream, SocketAddr)> {
+/// The next connection to `listener`, until `deadline`.
+///
+/// # Errors
+/// When none comes.
+pub fn accept(listener: &TcpListener, deadline: Instant) -> anyhow::Result<(TcpStream, SocketAddr)> {
     listener.set_nonblocking(true)?;
     let left = deadline.saturating_duration_since(Instant::now());
     let (stream, source) = crate::wait::until(left, "a TCP connection", || match listener.accept() {
@@ -227,7 +234,7 @@ pub(crate) fn accept(listener: &TcpListener, deadline: Instant) -> anyhow::Resul
 ///
 /// # Errors
 /// When the server does not answer or refuses.
-pub(crate) fn connect(
+pub fn connect(
     netns: &Netns,
     source: Option<IpAddr>,
     to: SocketAddr,

@@ -2,10 +2,12 @@
 //!
 //! In: pairs of [`Side`]s and a [`Plan`]. Out: a [`Report`] that says, per flow, what was lost, when,
 //! and for how long nothing arrived. Beside it: [`tcp`] transfers and lasting connections, [`echo`]
-//! (ICMP and ICMPv6), and [`counters`] of interfaces, which prove the path that packets took.
+//! (ICMP and ICMPv6), [`counters`] of interfaces, which prove the path that packets took, and [`kernel`],
+//! which records what a kernel announces meanwhile. Used by `towpath lab test` and by every test of failures.
+//! It knows nothing of BGP and depends on no other part of towpath.
 //!
 //! ```no_run
-//! # use towpath_tests::{meter::{Meter, Pair, Plan, Side}, netns::Netns};
+//! # use meter::{Meter, Pair, Plan, Side, netns::Netns};
 //! # fn main() -> anyhow::Result<()> {
 //! # let (a, b) = (Netns::fresh()?, Netns::fresh()?);
 //! let pair = Pair {
@@ -22,12 +24,15 @@
 
 pub mod counters;
 pub mod echo;
+pub mod kernel;
+pub mod netns;
 mod report;
 mod syscall;
 pub mod tcp;
 #[cfg(test)]
 mod tests;
 mod udp;
+pub mod wait;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
