@@ -37,6 +37,7 @@ mod reaper;
 mod root;
 mod running;
 mod state;
+pub mod story;
 mod substitute;
 mod topology;
 mod users;
