@@ -36,6 +36,7 @@ mod programs;
 mod reaper;
 mod root;
 mod running;
+pub mod speakers;
 mod state;
 pub mod story;
 mod substitute;

@@ -4,17 +4,14 @@
 //! itself, in whatever way it shows them.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{ExitStatus, Output};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use lab::Exit;
 
 use crate::meter::Pair;
 use crate::netns::Netns;
-use crate::speakers::{Bird, Frr, Neighbor, Router, Session, daemons};
+use crate::speakers::{Neighbor, Router, Speaker, daemons};
 use crate::two_tor::TwoTor;
 use crate::wait::until;
 
@@ -35,7 +32,6 @@ pub enum Tor {
 pub struct Fabric {
     /// Its nodes and what can be done to them.
     pub racks: TwoTor,
-    tor: Tor,
 }
 
 impl Fabric {
@@ -51,7 +47,7 @@ impl Fabric {
             );
         }
         let name = format!("fabric-{}-{}", format!("{tor:?}").to_lowercase(), std::process::id());
-        let fabric = Self { racks: TwoTor::up_with(&name, |folder| change(folder, tor))?, tor };
+        let fabric = Self { racks: TwoTor::up_with(&name, |folder| change(folder, tor))? };
         fabric.until_converged("node1")?;
         fabric.until_converged("node2")?;
         Ok(fabric)
@@ -103,28 +99,9 @@ impl Fabric {
     /// When the ToR's daemon does not answer.
     pub fn sessions_with_node1(&self, tor: u8) -> anyhow::Result<Vec<bool>> {
         let node = format!("tor{tor}");
-        let exec = |argv: &[&str]| -> anyhow::Result<Output> {
-            let output = self.racks.lab.find(&node)?.exec(argv)?;
-            let code = if let Exit::Code(code) = output.exit { code } else { 1 };
-            Ok(Output {
-                status: ExitStatus::from_raw(code << 8),
-                stdout: output.stdout.into_bytes(),
-                stderr: output.stderr.into_bytes(),
-            })
-        };
-        let sessions = match self.tor {
-            Tor::Frr => Frr(exec).sessions()?,
-            Tor::Bird => Bird(exec).sessions()?,
-            Tor::Towpath => {
-                let peers = self.racks.ask(&node, &["peers"])?;
-                let peers = peers.as_array().context("towpath peers prints a list")?;
-                let session = |peer: &serde_json::Value| {
-                    let state = peer["state"].as_str()?.to_owned();
-                    Some((peer["neighbor"].as_str()?.parse().ok()?, Session { state, last_error: None }))
-                };
-                peers.iter().filter_map(session).collect()
-            }
-        };
+        let node = self.racks.lab.find(&node)?;
+        let speaker = Speaker::of(node.spec()).with_context(|| format!("tor{tor} runs no speaker"))?;
+        let sessions = speaker.sessions(&lab::speakers::in_node(&node))?;
         let of_node1 = |address: &&IpAddr| [v4(tor, 1), v6(tor, 1)].contains(address);
         Ok(sessions.keys().filter(of_node1).map(|address| sessions[address].established()).collect())
     }

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 
 use crate::netns::Netns;
 use crate::speakers::{Router, daemons};
@@ -164,6 +164,18 @@ impl Sandbox {
         let pid = self.inside.to_string();
         let enter = ["nsenter", "--target", &pid, "--mount", "--pid", "--root", "--wd=/", "--"];
         self.netns.exec(&[&enter, argv].concat())
+    }
+
+    /// As [`Sandbox::exec`], and expects success: what the command prints.
+    ///
+    /// # Errors
+    /// When it cannot be started, or fails; with its words.
+    pub fn run(&self, argv: &[&str]) -> anyhow::Result<String> {
+        let output = self.exec(argv)?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let error = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{argv:?}: {}: {text}{error}", output.status);
+        Ok(text)
     }
 
     /// Memory and CPU time of the daemon's processes up to now.

@@ -1,23 +1,20 @@
-//! FRR and BIRD as neighbours: their configuration from one description, their state in one form.
+//! FRR and BIRD as neighbours: their configuration from one description.
 //!
-//! [`Router`] is written out as `frr.conf` or `bird.conf`; [`Frr`] and [`Bird`] read sessions and
-//! routes through a function that runs a command on the node (a lab node, a [`Sandbox`]).
+//! [`Router`] is written out as `frr.conf` or `bird.conf`; [`Speaker`] reads sessions and routes through a
+//! function that runs a command on the node (a lab node, a [`Sandbox`]).
 //! Both import and export everything, so that what is filtered is filtered by towpath.
 //!
 //! [`Sandbox`]: crate::sandbox::Sandbox
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
-use std::process::Output;
 
-use anyhow::{Context, bail};
 use ipnet::IpNet;
 
 mod bird;
 mod frr;
 
-pub use bird::Bird;
-pub use frr::{Frr, daemons};
+pub use frr::daemons;
+pub use lab::speakers::{Path, Session, Speaker, Table};
 
 /// A router of another project.
 #[derive(Debug, Clone)]
@@ -117,48 +114,9 @@ impl Neighbor {
     }
 }
 
-/// A session as the other program sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Session {
-    /// `Established`, `Active`, ... in the program's words.
-    pub state: String,
-    /// Why it went down the last time, in the program's words.
-    pub last_error: Option<String>,
-}
-
-impl Session {
-    /// Whether routes are exchanged.
-    pub fn established(&self) -> bool {
-        self.state == "Established"
-    }
-}
-
-/// A path as the other program sees it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Path {
-    /// Next hops, more than one with link-local addresses.
-    pub next_hops: Vec<IpAddr>,
-    /// AS numbers separated by spaces.
-    pub as_path: String,
-    /// Whether it is the best one.
-    pub best: bool,
-}
-
-/// All paths of a family, by prefix.
-pub type Table = BTreeMap<IpNet, Vec<Path>>;
-
-/// Runs a command on the node and expects success.
-fn run(exec: &impl Fn(&[&str]) -> anyhow::Result<Output>, argv: &[&str]) -> anyhow::Result<String> {
-    let output = exec(argv)?;
-    let text = String::from_utf8(output.stdout).with_context(|| format!("{argv:?} printed no UTF-8"))?;
-    if !output.status.success() {
-        bail!("{argv:?}: {}: {}{text}", output.status, String::from_utf8_lossy(&output.stderr));
-    }
-    Ok(text)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::time::Duration;
 
     use super::*;
@@ -187,7 +145,7 @@ mod tests {
         for (one, two) in [("10.0.0.1", "10.0.0.2"), ("fd00::1", "fd00::2")] {
             let frr = Sandbox::frr(&left, &router(1, two)).unwrap();
             let bird = Sandbox::bird(&right, &router(2, one)).unwrap();
-            let (frr, bird) = (Frr(|argv: &[&str]| frr.exec(argv)), Bird(|argv: &[&str]| bird.exec(argv)));
+            let (ask_frr, ask_bird) = (|argv: &[&str]| frr.run(argv), |argv: &[&str]| bird.run(argv));
             let up = |sessions: BTreeMap<IpAddr, Session>| {
                 anyhow::ensure!(
                     sessions.len() == 1 && sessions.values().all(Session::established),
@@ -195,8 +153,8 @@ mod tests {
                 );
                 Ok(Some(()))
             };
-            crate::wait::until(LIMIT, "FRR's session", || up(frr.sessions()?)).unwrap();
-            crate::wait::until(LIMIT, "BIRD's session", || up(bird.sessions()?)).unwrap();
+            crate::wait::until(LIMIT, "FRR's session", || up(Speaker::Frr.sessions(&ask_frr)?)).unwrap();
+            crate::wait::until(LIMIT, "BIRD's session", || up(Speaker::Bird.sessions(&ask_bird)?)).unwrap();
             for v6 in [false, true] {
                 let (ours, theirs) =
                     if v6 { ("fd00:1::/32", "fd00:2::/32") } else { ("10.1.0.0/16", "10.2.0.0/16") };
@@ -208,8 +166,14 @@ mod tests {
                     );
                     Ok(Some(()))
                 };
-                crate::wait::until(LIMIT, "FRR's route", || has(frr.routes(v6)?, theirs, "65002")).unwrap();
-                crate::wait::until(LIMIT, "BIRD's route", || has(bird.routes(v6)?, ours, "65001")).unwrap();
+                crate::wait::until(LIMIT, "FRR's route", || {
+                    has(Speaker::Frr.routes(&ask_frr, v6)?, theirs, "65002")
+                })
+                .unwrap();
+                crate::wait::until(LIMIT, "BIRD's route", || {
+                    has(Speaker::Bird.routes(&ask_bird, v6)?, ours, "65001")
+                })
+                .unwrap();
                 let family = if v6 { "-6" } else { "-4" };
                 crate::wait::until(LIMIT, "the kernel's route", || {
                     Ok(left.ip(&format!("{family} route show {theirs}"))?.contains("bgp").then_some(()))
@@ -236,7 +200,7 @@ mod tests {
             router.graceful_restart = graceful_restart;
             let frr = Sandbox::frr(&netns, &router).unwrap();
             crate::wait::until(LIMIT, "FRR to have read its file", || {
-                let running = String::from_utf8(frr.exec(&["vtysh", "-c", "show running-config"])?.stdout)?;
+                let running = frr.run(&["vtysh", "-c", "show running-config"])?;
                 for line in router.frr_conf().lines().filter(|line| line.contains(" neighbor ")) {
                     anyhow::ensure!(running.contains(line.trim()), "{line} is not in:\n{running}");
                 }
@@ -249,9 +213,8 @@ mod tests {
             .unwrap();
             drop(frr);
             let bird = Sandbox::bird(&netns, &router).unwrap();
-            let bird = Bird(|argv: &[&str]| bird.exec(argv));
             crate::wait::until(LIMIT, "BIRD to start", || {
-                let sessions = bird.sessions()?;
+                let sessions = Speaker::Bird.sessions(&|argv| bird.run(argv))?;
                 anyhow::ensure!(sessions.len() == 2, "{sessions:?}");
                 Ok(Some(()))
             })

@@ -11,7 +11,7 @@ use super::Spoke;
 use crate::agent::LIMIT;
 use crate::netns::Netns;
 use crate::sandbox::Sandbox;
-use crate::speakers::{Bird, Frr, Neighbor, Router, Session, Table, daemons};
+use crate::speakers::{Neighbor, Router, Session, Speaker, Table, daemons};
 use crate::wait::until;
 
 /// A BGP speaker of another project.
@@ -30,6 +30,13 @@ impl Program {
             Self::Frr => "/usr/lib/frr/bgpd -d -A 127.0.0.1 && vtysh -b",
             // -R: when it was killed, its neighbours may still have its routes.
             Self::Bird => "bird -R -c /etc/bird/bird.conf -P /run/bird/bird.pid",
+        }
+    }
+
+    fn speaker(self) -> Speaker {
+        match self {
+            Self::Frr => Speaker::Frr,
+            Self::Bird => Speaker::Bird,
         }
     }
 
@@ -109,10 +116,7 @@ impl Other {
     }
 
     fn run(&self, argv: &[&str]) -> anyhow::Result<String> {
-        let output = self.exec(argv)?;
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        ensure!(output.status.success(), "{argv:?}: {text}{}", String::from_utf8_lossy(&output.stderr));
-        Ok(text)
+        self.sandbox.run(argv)
     }
 
     /// Sessions by neighbour address.
@@ -120,11 +124,7 @@ impl Other {
     /// # Errors
     /// When the daemon does not answer.
     pub fn sessions(&self) -> anyhow::Result<BTreeMap<IpAddr, Session>> {
-        let exec = |argv: &[&str]| self.exec(argv);
-        match self.program {
-            Program::Frr => Frr(exec).sessions(),
-            Program::Bird => Bird(exec).sessions(),
-        }
+        self.program.speaker().sessions(&|argv| self.run(argv))
     }
 
     /// All paths of a family.
@@ -132,11 +132,7 @@ impl Other {
     /// # Errors
     /// When the daemon does not answer.
     pub fn routes(&self, v6: bool) -> anyhow::Result<Table> {
-        let exec = |argv: &[&str]| self.exec(argv);
-        match self.program {
-            Program::Frr => Frr(exec).routes(v6),
-            Program::Bird => Bird(exec).routes(v6),
-        }
+        self.program.speaker().routes(&|argv| self.run(argv), v6)
     }
 
     /// Everything it says about its sessions.

@@ -1,14 +1,8 @@
-//! FRR: `frr.conf`, the `daemons` file, and `vtysh`'s JSON.
+//! FRR: `frr.conf` and the `daemons` file.
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::net::IpAddr;
-use std::process::Output;
 
-use anyhow::Context;
-use serde_json::Value;
-
-use super::{Neighbor, Path, Router, Session, Table, run};
+use super::{Neighbor, Router};
 
 /// `/etc/frr/daemons`: zebra and bgpd.
 pub fn daemons() -> String {
@@ -88,59 +82,4 @@ fn write_neighbor(text: &mut String, neighbor: &Neighbor) -> std::fmt::Result {
         writeln!(text, " neighbor {address} capability extended-nexthop")?;
     }
     Ok(())
-}
-
-/// FRR on a node, asked through a function that runs commands there.
-#[derive(Debug, Clone)]
-pub struct Frr<E>(pub E);
-
-impl<E: Fn(&[&str]) -> anyhow::Result<Output>> Frr<E> {
-    /// What a command prints as JSON, for example `show bgp ipv4 unicast 10.0.0.0/8 json`.
-    ///
-    /// # Errors
-    /// When vtysh fails or prints something else.
-    pub fn json(&self, command: &str) -> anyhow::Result<Value> {
-        let text = run(&self.0, &["vtysh", "-c", command])?;
-        serde_json::from_str(&text).with_context(|| format!("FRR, {command}: {text}"))
-    }
-
-    /// Sessions by neighbour address.
-    ///
-    /// # Errors
-    /// As [`Frr::json`].
-    pub fn sessions(&self) -> anyhow::Result<BTreeMap<IpAddr, Session>> {
-        let neighbors = self.json("show bgp neighbors json")?;
-        let neighbors = neighbors.as_object().context("FRR lists its neighbours in another form")?;
-        let sessions = neighbors.iter().filter_map(|(address, neighbor)| {
-            let text = |field: &str| neighbor.get(field).and_then(Value::as_str).map(str::to_owned);
-            let last_error = text("lastNotificationReason").or_else(|| text("lastResetDueTo"));
-            Some((address.parse().ok()?, Session { state: text("bgpState")?, last_error }))
-        });
-        Ok(sessions.collect())
-    }
-
-    /// All paths of a family.
-    ///
-    /// # Errors
-    /// As [`Frr::json`].
-    pub fn routes(&self, v6: bool) -> anyhow::Result<Table> {
-        let family = if v6 { "ipv6" } else { "ipv4" };
-        let answer = self.json(&format!("show bgp {family} unicast json"))?;
-        let mut table = Table::new();
-        // Without any route FRR prints an empty object.
-        for (prefix, paths) in answer.get("routes").and_then(Value::as_object).into_iter().flatten() {
-            let prefix = prefix.parse().with_context(|| format!("FRR's prefix {prefix}"))?;
-            table.insert(prefix, paths.as_array().into_iter().flatten().map(path).collect());
-        }
-        Ok(table)
-    }
-}
-
-fn path(value: &Value) -> Path {
-    let hops = value.get("nexthops").and_then(Value::as_array).into_iter().flatten();
-    Path {
-        next_hops: hops.filter_map(|hop| hop.get("ip")?.as_str()?.parse().ok()).collect(),
-        as_path: value.get("path").and_then(Value::as_str).unwrap_or_default().to_owned(),
-        best: value.get("bestpath").and_then(Value::as_bool).unwrap_or(false),
-    }
 }
