@@ -18,6 +18,7 @@ use rustix::net::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::nft::Loss;
 use crate::reaper::Exit;
 
 /// A request to a node's process 1.
@@ -49,6 +50,15 @@ pub(crate) enum Request {
         device: String,
         up: bool,
     },
+    /// A share of the packets that arrive at a device is lost; 0: none any more.
+    Loss {
+        device: String,
+        loss: Loss,
+    },
+    /// Answered with the share and the number of packets lost so far, if a rule is in place.
+    LossOf {
+        device: String,
+    },
     AlternativeName {
         device: String,
         name: String,
@@ -74,6 +84,8 @@ pub(crate) struct Response {
     pub(crate) text: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) status: Option<Status>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) loss: Option<(Loss, u64)>,
 }
 
 /// What a node's main process is doing.

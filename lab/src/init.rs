@@ -93,6 +93,11 @@ impl Init {
             Request::RestoreForwarding => Response::of(nft::restore()),
             Request::KillAndIsolate => Response::of(self.kill_and_isolate()),
             Request::Link { device, up } => Response::of(set_link(&device, up)),
+            Request::Loss { device, loss } => Response::of(nft::set_loss(&device, loss)),
+            Request::LossOf { device } => match nft::loss(&device) {
+                Ok(loss) => Response { loss, ..Response::default() },
+                Err(error) => Response::of(Err(error)),
+            },
             Request::AlternativeName { device, name } => Response::of(
                 ifindex(&device).and_then(|index| Netlink::route()?.alternative_name(index, &name)),
             ),

@@ -9,7 +9,8 @@ use crate::FileError;
 use crate::control::Request;
 use crate::helper;
 use crate::holder::{DETACH, LabEvent};
-use crate::links::device_name;
+use crate::links::{End, device_name};
+use crate::nft::Loss;
 use crate::running::Node;
 use crate::state::{Plan, StateDir};
 use crate::topology::Topology;
@@ -220,13 +221,46 @@ impl Lab {
         self.find(node)?.ask(&Request::KillAndIsolate, "killing it").map(|_| ())
     }
 
+    /// Makes the cable at `end` (`tor1:eth1`) lose this share of its packets, at random and each way
+    /// on its own: of a ping every second one fails at about 30 %. Every frame counts, ARP and
+    /// neighbour discovery too. It is done by an nftables rule where packets arrive, so senders
+    /// notice nothing; with a share of 0 the cable is whole again.
+    ///
+    /// # Errors
+    /// [`LabError::UnknownEnd`], or the kernel's refusal: it needs nf_tables with `numgen`.
+    pub fn set_loss(&self, end: &str, loss: Loss) -> Result<(), LabError> {
+        for end in self.cable(end)? {
+            let request = Request::Loss { device: device_name(&end.interface), loss };
+            self.find(&end.node)?.ask(&request, &format!("setting the loss at {}", end.interface))?;
+        }
+        Ok(())
+    }
+
+    /// Undoes [`Lab::set_loss`]. Repeating it changes nothing.
+    ///
+    /// # Errors
+    /// As [`Lab::set_loss`].
+    pub fn clear_loss(&self, end: &str) -> Result<(), LabError> {
+        self.set_loss(end, Loss::default())
+    }
+
     fn set_link(&self, end: &str, up: bool) -> Result<(), LabError> {
-        let unknown = || LabError::UnknownEnd { lab: self.topology.name.clone(), end: end.to_owned() };
-        let (node, interface) = end.split_once(':').ok_or_else(unknown)?;
-        let mut ends = self.topology.links.iter().flat_map(|link| &link.ends);
-        ends.find(|known| known.node == node && known.interface == interface).ok_or_else(unknown)?;
-        let request = Request::Link { device: device_name(interface), up };
-        self.find(node)?.ask(&request, "setting a link").map(|_| ())
+        let [near, _] = self.cable(end)?;
+        let request = Request::Link { device: device_name(&near.interface), up };
+        self.find(&near.node)?.ask(&request, "setting a link").map(|_| ())
+    }
+
+    /// The link end of this name, and the one its cable leads to.
+    fn cable(&self, end: &str) -> Result<[&End; 2], LabError> {
+        let found = end.split_once(':').and_then(|(node, interface)| {
+            let named = |end: &End| end.node == node && end.interface == interface;
+            self.topology.links.iter().find_map(|link| match &link.ends {
+                [near, far] if named(near) => Some([near, far]),
+                [near, far] if named(far) => Some([far, near]),
+                _ => None,
+            })
+        });
+        found.ok_or_else(|| LabError::UnknownEnd { lab: self.topology.name.clone(), end: end.to_owned() })
     }
 
     fn io(&self, what: &str, error: std::io::Error) -> LabError {

@@ -51,6 +51,7 @@ pub use helper::{maybe_run_helper, use_program};
 pub use image::RUN_LABEL;
 pub use lab::{Lab, LabError};
 pub use links::{DEFAULT_MTU_BYTES, End, Link};
+pub use nft::{BadLoss, Loss};
 pub use problem::{FileError, Problem};
 pub use reaper::Exit;
 pub use running::{Node, Output};

@@ -18,6 +18,8 @@ const NLM_F_ACK: u16 = 4;
 const NLM_F_EXCL: u16 = 0x200;
 const NLM_F_CREATE: u16 = 0x400;
 const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
+const NLA_TYPE_MASK: u16 = 0x3fff;
 const NLM_F_ACK_TLVS: u16 = 0x200;
 const NLM_F_CAPPED: u16 = 0x100;
 const NLMSGERR_ATTR_MSG: u16 = 1;
@@ -117,6 +119,21 @@ impl Netlink {
         }
         outcome
     }
+
+    /// Sends `request`, which asks for a list, and collects the answers as type and body.
+    pub(crate) fn dump(&mut self, request: &[u8]) -> io::Result<Vec<(u16, Vec<u8>)>> {
+        self.socket.send(request, 0)?;
+        let mut answers = Vec::new();
+        loop {
+            let (bytes, _) = self.socket.recv_from_full()?;
+            for (kind, flags, payload) in messages(&bytes) {
+                match kind {
+                    NLMSG_DONE | NLMSG_ERROR => return acknowledgement(flags, payload).map(|()| answers),
+                    kind => answers.push((kind, payload.to_vec())),
+                }
+            }
+        }
+    }
 }
 
 fn end_message<F: AsFd>(veth: &VethEnd<F>, mtu_bytes: u32) -> LinkMessage {
@@ -154,6 +171,18 @@ fn messages(bytes: &[u8]) -> impl Iterator<Item = (u16, u16, &[u8])> {
         let next = length.next_multiple_of(4).min(rest.len());
         rest = rest.get(next..).unwrap_or_default();
         Some((u16_at(message, 4)?, u16_at(message, 6)?, message.get(HEADER..)?))
+    })
+}
+
+/// The attributes of a body or of a nested attribute as (type, value); what is cut short ends the walk.
+pub(crate) fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        let length = usize::from(u16_at(rest, 0)?);
+        let kind = u16_at(rest, 2)? & NLA_TYPE_MASK;
+        let value = rest.get(4..length)?;
+        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some((kind, value))
     })
 }
 

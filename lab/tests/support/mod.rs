@@ -1,0 +1,97 @@
+//! What the tests of running labs share: a topology under a name nobody else uses, and what is
+//! left of it afterwards.
+
+#![allow(dead_code, reason = "each test program uses its own part of this")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use lab::Lab;
+use rustix::process::{Pid, Signal};
+
+/// A folder with a topology of this name; the runner of this crate serves as `towpath`.
+pub(crate) struct File {
+    folder: tempfile::TempDir,
+    pub(crate) name: String,
+}
+
+impl File {
+    pub(crate) fn new(test: &str, topology: &str) -> Self {
+        lab::use_program(env!("CARGO_BIN_EXE_towpath-lab"));
+        // Names that no other run of this test uses: several may share the machine.
+        let name = format!("{test}-{}", std::process::id());
+        let folder = tempfile::tempdir().unwrap();
+        let defaults = "{kind: linux, image: alpine, network-mode: none}";
+        let text = format!("name: {name}\ntopology:\n defaults: {defaults}\n{topology}");
+        fs::write(folder.path().join("topo.clab.yml"), text).unwrap();
+        Self { folder, name }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn up(&self) -> Lab {
+        Lab::up(self.path()).unwrap()
+    }
+
+    pub(crate) fn state(&self) -> PathBuf {
+        Path::new("/run/towpath-labs").join(&self.name)
+    }
+
+    pub(crate) fn holder(&self) -> i32 {
+        let text = fs::read_to_string(self.state().join("holder.json")).unwrap();
+        let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+        json["pid"].as_i64().unwrap().try_into().unwrap()
+    }
+
+    /// Processes of this lab, mounts that name it and its files; all gone when empty.
+    pub(crate) fn leftovers(&self) -> Vec<String> {
+        let mut left = Vec::new();
+        for entry in fs::read_dir("/proc").unwrap().flatten() {
+            let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            let command = String::from_utf8_lossy(&command).replace('\0', " ");
+            if command.contains(&self.state().display().to_string()) || command.contains(&self.marker()) {
+                left.push(format!("process {command}"));
+            }
+        }
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        left.extend(mounts.lines().filter(|line| line.contains(&self.name)).map(str::to_owned));
+        if self.state().exists() {
+            left.push(self.state().display().to_string());
+        }
+        left
+    }
+
+    /// A number for `sleep` that says whose it is.
+    pub(crate) fn marker(&self) -> String {
+        format!(
+            "3600.{}",
+            self.name.bytes().fold(0_u64, |sum, byte| sum * 31 % 1_000_000_007 + u64::from(byte))
+        )
+    }
+}
+
+/// Two hosts and a router between them.
+pub(crate) const THREE: &str = " nodes:
+  a: {exec: [ip addr add 10.1.0.1/31 dev eth1, ip route add 10.2.0.0/31 via 10.1.0.0], env: {COLOUR: blue}}
+  r: {exec: [ip addr add 10.1.0.0/31 dev eth1, ip addr add 10.2.0.0/31 dev eth2]}
+  b: {exec: [ip addr add 10.2.0.1/31 dev eth1, ip route add 10.1.0.0/31 via 10.2.0.0]}
+ links:
+ - endpoints: [\"a:eth1\", \"r:eth1\"]
+ - endpoints: [\"r:eth2\", \"b:eth1\"]
+";
+
+pub(crate) fn pings(lab: &Lab, from: &str, to: &str) -> bool {
+    lab.node(from).exec(&["ping", "-c1", "-W1", "-n", to]).unwrap().success()
+}
+
+pub(crate) fn text(lab: &Lab, node: &str, argv: &[&str]) -> String {
+    let output = lab.node(node).exec(argv).unwrap();
+    assert!(output.success(), "{argv:?}: {output:?}");
+    output.stdout.trim().to_owned()
+}
+
+pub(crate) fn kill(pid: i32) {
+    rustix::process::kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+}
