@@ -12,12 +12,12 @@ export TOWPATH_BIN := $(BIN)/towpath
 
 # Labs make network namespaces and need root. Building does not: with sudo only the programs run as root.
 ifneq ($(shell id -u),0)
-ROOT := sudo --preserve-env=HOME,PATH,XDG_CACHE_HOME,TOWPATH_BIN,TOWPATH_TOOLS
+ROOT := sudo --preserve-env=HOME,PATH,XDG_CACHE_HOME,TOWPATH_BIN,TOWPATH_TOOLS,TOWPATH_INTEROP_RESULTS
 HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
 export CARGO_TARGET_$(HOST)_RUNNER := $(ROOT)
 endif
 
-.PHONY: help setup setup-demo build demo test unit labs lint doc bench fuzz-smoke crds ci
+.PHONY: help setup setup-demo build demo test unit labs interop lint doc bench fuzz-smoke crds ci
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,12 @@ unit: ## tables, properties, virtual clocks, and single parts on a real kernel
 labs: setup build ## real daemons and a real kernel in namespaces
 	export TOWPATH_TOOLS="$$(tests/setup/packages.sh)" && \
 	  cargo test --release --locked -p towpath-tests -- --test-threads=1
+
+interop: setup build ## every cell of the interoperability matrix; writes docs/interop.md when all are as declared
+	rm -rf $(CACHE)/interop && mkdir -p $(CACHE)/interop
+	export TOWPATH_TOOLS="$$(tests/setup/packages.sh)" TOWPATH_INTEROP_RESULTS=$(CACHE)/interop && \
+	  cargo test --release --locked -p towpath-tests --no-fail-fast --test 'interop_*' -- --test-threads=4; \
+	  $(ROOT) $(BIN)/interop-table $(CACHE)/interop docs/interop.md
 
 lint: ## formatting, clippy and rustdoc, warnings denied
 	cargo fmt --all --check

@@ -2,7 +2,8 @@
 //!
 //! A [`Plan`] puts a transit towpath in the middle (the hub) and routers around it, each on a link of its
 //! own; [`Plan::start`] makes a [`Bed`] of it. The scenarios in the modules below take the [`Program`] to
-//! run against; [`interop_column!`](crate::interop_column) makes tests of all of them, so a further program is one more column.
+//! run against. [`rows`] lists them and makes tests of all of them, so that a further program is one more
+//! column; [`matrix`] says what is not expected to work, and [`table`] writes docs/interop.md.
 //!
 //! Router `n` (from 1) has AS 65000+n, `10.0.n.1` and `fd00:0:0:n::1` towards the hub (`.2`), and announces
 //! `10.(100+n).0.0/16` and `fd00:(100+n)::/32`, of which it has the first address. The hub has AS 65000
@@ -24,9 +25,12 @@ pub mod attributes;
 mod config;
 pub mod exchange;
 pub mod loss;
+pub mod matrix;
 mod other;
+pub mod rows;
 pub mod scale;
 pub mod session;
+pub mod table;
 
 pub use config::{Config, Peer};
 pub use other::{Other, Program};
@@ -323,42 +327,4 @@ pub fn until_path(other: &Other, prefix: &str, as_path: Option<&str>) -> anyhow:
         ensure!(found, "it has {paths:?}");
         Ok(Some(()))
     })
-}
-
-/// A test for each scenario, run against one program; those that some programs cannot play are named by the
-/// test files.
-#[macro_export]
-macro_rules! interop_column {
-    ($program:expr) => {
-        $crate::interop_column! { $program,
-            exchange::prefixes_come_and_go,
-            exchange::both_families_share_an_ipv6_session,
-            exchange::both_families_share_an_ipv4_session,
-            exchange::two_routers_make_two_next_hops,
-            exchange::each_side_can_ask_for_all_routes_again,
-            session::passwords_decide_and_can_be_changed,
-            session::as_numbers_have_four_octets,
-            session::ttl_security_lets_only_neighbours_in,
-            session::a_far_neighbour_needs_multihop,
-            session::either_side_can_be_the_one_that_waits,
-            session::the_smaller_hold_time_counts,
-            session::operators_read_why_a_session_was_shut_down,
-            session::too_many_prefixes_end_the_session,
-            session::their_limit_of_prefixes_is_shown_in_words,
-            loss::a_router_that_stops_takes_its_routes_along,
-            loss::a_router_that_hangs_is_given_up_after_the_hold_time,
-            loss::a_cut_link_is_noticed_at_once,
-            loss::routes_of_a_restarting_router_stay,
-            attributes::communities_of_every_kind_pass_through,
-            scale::a_large_table_arrives_whole_and_goes_whole,
-        }
-    };
-    ($program:expr, $($module:ident::$name:ident,)+) => {
-        $(
-            #[test]
-            fn $name() -> anyhow::Result<()> {
-                $crate::interop::$module::$name($program)
-            }
-        )+
-    };
 }

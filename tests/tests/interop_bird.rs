@@ -1,10 +1,5 @@
-//! towpath beside BIRD: every scenario of `towpath_tests::interop`.
+//! towpath beside BIRD: every row of `towpath_tests::interop::rows`.
 
-use towpath_tests::interop::{Program, session};
+use towpath_tests::interop::Program;
 
 towpath_tests::interop_column!(Program::Bird);
-
-#[test]
-fn four_octet_paths_survive_a_two_octet_speaker() -> anyhow::Result<()> {
-    session::four_octet_paths_survive_a_two_octet_speaker(Program::Bird)
-}

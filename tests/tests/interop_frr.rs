@@ -1,3 +1,5 @@
-//! towpath beside FRR: every scenario of `towpath_tests::interop`.
+//! towpath beside FRR: every row of `towpath_tests::interop::rows`.
 
-towpath_tests::interop_column!(towpath_tests::interop::Program::Frr);
+use towpath_tests::interop::Program;
+
+towpath_tests::interop_column!(Program::Frr);
