@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! file -> Topology -> plan.json -> holder -> node -> init -> main process
-//!                                     \-> links (netlink)      \-> exec, files, forwarding
+//!                       bring_up, board, wires             \-> exec, files, forwarding
 //! ```
 //!
 //! Tests start labs with [`Lab::up`]; people with [`cli`]. Every program that does so calls
@@ -17,7 +17,10 @@
 //! filter off, IPv6 on with its forwarding off, no duplicate address detection (an address can be
 //! used at once), IPv6 addresses survive a link that goes down, and an ECMP hash seed of its own.
 
+mod board;
+mod bring_up;
 pub mod cli;
+mod commands;
 mod control;
 mod fields;
 mod helper;
@@ -36,13 +39,16 @@ mod programs;
 mod reaper;
 mod root;
 mod running;
+mod schedule;
 pub mod speakers;
+mod stage;
 mod state;
 pub mod story;
 mod substitute;
 mod topology;
 mod users;
 mod wait;
+mod wires;
 mod words;
 mod yaml;
 
@@ -55,5 +61,6 @@ pub use nft::{BadLoss, Loss};
 pub use problem::{FileError, Problem};
 pub use reaper::Exit;
 pub use running::{Node, Output};
+pub use stage::{Stage, WaitFor};
 pub use topology::{Bind, Network, NodeSpec, Topology};
 pub use wait::{Timeout, until};

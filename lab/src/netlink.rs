@@ -4,13 +4,14 @@
 //! text are read here.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use netlink_packet_core::Emitable;
 use netlink_packet_route::link::{
     InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, Prop,
 };
 use netlink_sys::{Socket, SocketAddr, protocols};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 const HEADER: usize = 16;
 const NLM_F_REQUEST: u16 = 1;
@@ -43,6 +44,17 @@ pub(crate) struct VethEnd<F> {
 impl Netlink {
     pub(crate) fn route() -> io::Result<Self> {
         Self::open(protocols::NETLINK_ROUTE)
+    }
+
+    /// A socket of another namespace, which stays there whichever thread uses it.
+    pub(crate) fn route_in(netns: BorrowedFd<'_>) -> io::Result<Self> {
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                move_into_link_name_space(netns, Some(LinkNameSpaceType::Network))?;
+                Self::route()
+            });
+            thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread panicked")))
+        })
     }
 
     pub(crate) fn netfilter() -> io::Result<Self> {
@@ -79,6 +91,24 @@ impl Netlink {
         message.header.index = ifindex;
         message.header.change_mask = LinkFlags::Up;
         message.header.flags = if up { LinkFlags::Up } else { LinkFlags::empty() };
+        self.link_request(RTM_NEWLINK, 0, &message)
+    }
+
+    /// Takes a device of this socket's namespace to `netns`, names it, and sets it up there.
+    ///
+    /// It keeps its ifindex, unless that is taken there.
+    pub(crate) fn move_and_set_up(
+        &mut self,
+        ifindex: u32,
+        name: &str,
+        netns: BorrowedFd<'_>,
+    ) -> io::Result<()> {
+        let mut message = LinkMessage::default();
+        message.header.index = ifindex;
+        message.header.change_mask = LinkFlags::Up;
+        message.header.flags = LinkFlags::Up;
+        message.attributes =
+            vec![LinkAttribute::NetNsFd(netns.as_raw_fd()), LinkAttribute::IfName(name.to_owned())];
         self.link_request(RTM_NEWLINK, 0, &message)
     }
 

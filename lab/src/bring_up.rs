@@ -1,0 +1,204 @@
+//! A lab comes up: a thread for each node takes it through its stages.
+//!
+//! Nodes meet on the [`Board`], which says who may do what next. A stage that fails gives the whole
+//! lab up; a command of the file that fails is told and is no reason to.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+
+use crate::board::{Board, GivenUp};
+use crate::commands;
+use crate::helper;
+use crate::holder::{LabEvent, tell};
+use crate::node::NodeEvent;
+use crate::reaper::Reaper;
+use crate::schedule::Schedule;
+use crate::stage::{Stage, WaitFor};
+use crate::state::{Plan, StateDir};
+use crate::topology::{Network, NodeSpec, Topology};
+use crate::wires::Wires;
+
+/// How often people are told what a lab is waiting for.
+const TOLD_EVERY: Duration = Duration::from_secs(2);
+
+/// Lines of its log that explain why a node did not start.
+const LAST_LINES: usize = 10;
+
+/// Brings the lab up; returns once every node is as its file describes it.
+pub(crate) fn run(state: &StateDir) -> anyhow::Result<()> {
+    let plan = state.plan().context("reading the lab's plan")?;
+    let (nodes, links) = (plan.topology.nodes.len(), plan.topology.links.len());
+    tell(&LabEvent::Progress(format!("starting {nodes} nodes with {links} links")));
+    let board = Board::new(schedule(&plan.topology));
+    let wires = Wires::new(plan.topology.links.clone())?;
+    let places = Mutex::default();
+    let names: Vec<String> = plan.topology.nodes.keys().cloned().collect();
+    let lab = Arc::new(Lab { state: state.clone(), plan, reaper: Reaper::start(), board, wires, places });
+    for name in names {
+        let lab = Arc::clone(&lab);
+        std::thread::Builder::new()
+            .name(name.clone())
+            .spawn(move || lab.live(&name))
+            .context("starting the thread of a node")?;
+    }
+    let told = |line| tell(&LabEvent::Progress(line));
+    lab.board.until_up(TOLD_EVERY, told).map_err(|reason| anyhow::anyhow!(reason))
+}
+
+/// What the file makes nodes wait for, and how many of them are created at a time.
+fn schedule(topology: &Topology) -> Schedule {
+    let mut waits: BTreeMap<WaitFor, Vec<WaitFor>> = BTreeMap::new();
+    for (name, node) in &topology.nodes {
+        if let Network::Container(other) = &node.network {
+            let stage = |node: &str| WaitFor { node: node.to_owned(), stage: Stage::Create };
+            waits.entry(stage(name)).or_default().push(stage(other));
+        }
+    }
+    for link in &topology.links {
+        let [a, b] = link.ends.each_ref().map(|end| &end.node);
+        for (near, far) in [(a, b), (b, a)] {
+            let free = [near, far].map(|node| topology.nodes.get(node).is_some_and(is_free));
+            if free == [true, true] && near != far {
+                let stage = WaitFor { node: near.clone(), stage: Stage::CreateLinks };
+                let created = WaitFor { node: far.clone(), stage: Stage::Create };
+                waits.entry(stage).or_default().push(created);
+            }
+        }
+    }
+    let at_most = 2 * std::thread::available_parallelism().map_or(2, usize::from);
+    Schedule::new(topology.nodes.keys().cloned(), waits, BTreeSet::new(), at_most)
+}
+
+/// Nothing keeps the node from getting its links as soon as it is created. Two such nodes get their
+/// common links at once, with carrier; a node that waits for others is waited for by nobody.
+fn is_free(node: &NodeSpec) -> bool {
+    matches!(node.network, Network::None)
+}
+
+struct Lab {
+    state: StateDir,
+    plan: Plan,
+    reaper: Arc<Reaper>,
+    board: Board,
+    wires: Wires,
+    places: Mutex<BTreeMap<String, Arc<Place>>>,
+}
+
+/// Where a node that was created is.
+struct Place {
+    /// Its process 1, by its id in the lab.
+    init: u32,
+    netns: OwnedFd,
+}
+
+impl Lab {
+    fn live(&self, name: &str) {
+        if let Err(error) = self.stages(name)
+            && !error.is::<GivenUp>()
+        {
+            self.board.fail(format!("node {name}: {error:#}"));
+        }
+    }
+
+    fn stages(&self, name: &str) -> anyhow::Result<()> {
+        let spec = self.plan.topology.nodes.get(name).context("no such node")?;
+        self.board.enter(name, Stage::Create)?;
+        self.board.turn(name)?;
+        self.board.doing(name, "is created".to_owned());
+        let place = self.create(name, spec)?;
+        let netns = || place.netns.try_clone().context("keeping its network namespace open");
+        if is_free(spec) {
+            self.wires.ready(name, netns()?)?;
+        }
+        self.board.created();
+        self.board.end(name, Stage::Create);
+
+        self.board.enter(name, Stage::CreateLinks)?;
+        self.board.doing(name, "gets its links".to_owned());
+        self.wires.ready(name, netns()?)?;
+        self.wires.attach(name)?;
+        self.board.end(name, Stage::CreateLinks);
+
+        self.board.enter(name, Stage::Configure)?;
+        self.board.end(name, Stage::Configure);
+        for argv in &spec.exec {
+            self.exec(name, argv, spec);
+        }
+        self.board.settle(name);
+        Ok(())
+    }
+
+    /// Starts a node; returns once its process 1 serves requests.
+    fn create(&self, name: &str, spec: &NodeSpec) -> anyhow::Result<Arc<Place>> {
+        let shared = match &spec.network {
+            Network::Container(other) => Some(self.place(other)?.init.to_string()),
+            Network::None => None,
+        };
+        let args: Vec<&str> = [name].into_iter().chain(shared.as_deref()).collect();
+        let mut command = helper::step(Path::new(helper::SELF), "node", &self.state, &args);
+        let log = File::create(self.state.log(name)).context("creating its log")?;
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
+        let (mut child, _ended) = self.reaper.spawn(&mut command).context("starting it")?;
+        let output = child.stdout.take().context("it has no output")?;
+        let init = init_of(output)?;
+        let Some(init) = init else {
+            bail!("{}", self.last_lines(name));
+        };
+        let netns = File::open(format!("/proc/{init}/ns/net")).context("opening its network namespace")?;
+        let place = Arc::new(Place { init, netns: netns.into() });
+        self.places().insert(name.to_owned(), Arc::clone(&place));
+        Ok(place)
+    }
+
+    fn last_lines(&self, name: &str) -> String {
+        let log = match std::fs::read(self.state.log(name)) {
+            Ok(log) => log,
+            Err(error) => return format!("it did not start, and its log cannot be read: {error}"),
+        };
+        let log = String::from_utf8_lossy(&log);
+        let lines: Vec<&str> = log.trim().lines().collect();
+        lines.get(lines.len().saturating_sub(LAST_LINES)..).unwrap_or_default().join("\n")
+    }
+
+    fn place(&self, name: &str) -> anyhow::Result<Arc<Place>> {
+        self.places().get(name).cloned().with_context(|| format!("node {name} is not up"))
+    }
+
+    fn places(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Arc<Place>>> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs one command; a failure is told and does not stop the lab.
+    fn exec(&self, name: &str, argv: &[String], spec: &NodeSpec) {
+        let line = argv.join(" ");
+        self.board.doing(name, format!("runs `{line}`"));
+        if let Err(error) = commands::in_node(&self.state, name, argv, &spec.env) {
+            tell(&LabEvent::Warning(format!("node {name}: exec `{line}`: {error:#}")));
+        }
+    }
+}
+
+/// The process 1 that a starting node tells of, once that serves requests; `None`: it ended before.
+///
+/// The node and its process 1 share this pipe, and either may be first.
+fn init_of(output: impl std::io::Read) -> anyhow::Result<Option<u32>> {
+    let (mut pid, mut ready) = (None, false);
+    for line in BufReader::new(output).lines() {
+        match serde_json::from_str(&line?)? {
+            NodeEvent::Init(init) => pid = Some(init),
+            NodeEvent::Ready => ready = true,
+        }
+        if ready && pid.is_some() {
+            return Ok(pid);
+        }
+    }
+    Ok(None)
+}

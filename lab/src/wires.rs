@@ -1,0 +1,169 @@
+//! The links of a lab that comes up: each pair is made by the first of its two nodes that is ready.
+//!
+//! If the other node is not, its end is parked, down, in a namespace of nobody until it is; so the
+//! first node has a link without carrier meanwhile, as it has in containerlab. Taking an end from
+//! one namespace to another costs some 20 ms, so [`crate::bring_up`] lets nodes that wait for
+//! nothing get ready together.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use anyhow::Context;
+use rustix::thread::UnshareFlags;
+
+use crate::helper;
+use crate::links::{End, Link, alternative_name, device_name};
+use crate::netlink::{Netlink, VethEnd};
+
+/// First ifindex of a link; `lo` is 1, and daemons make some of their own.
+const FIRST_IFINDEX: u32 = 10;
+
+pub(crate) struct Wires {
+    links: Vec<Link>,
+    pairs: Mutex<Pairs>,
+}
+
+/// Where a node's ends go.
+struct Namespace {
+    netns: OwnedFd,
+    /// In that namespace.
+    netlink: Netlink,
+}
+
+/// The state of a pair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pair {
+    Missing,
+    /// One end is in its place, the other one parked.
+    Half,
+    Whole,
+}
+
+struct Pairs {
+    /// In the namespace of `parked`.
+    netlink: Netlink,
+    parked: OwnedFd,
+    state: Vec<Pair>,
+    ready: BTreeMap<String, Namespace>,
+}
+
+impl Wires {
+    pub(crate) fn new(links: Vec<Link>) -> anyhow::Result<Self> {
+        let state = vec![Pair::Missing; links.len()];
+        let (netlink, parked) = std::thread::spawn(nobodys_namespace)
+            .join()
+            .map_err(|_| anyhow::anyhow!("its thread panicked"))
+            .flatten()
+            .context("making the namespace of ends that wait")?;
+        Ok(Self { links, pairs: Mutex::new(Pairs { netlink, parked, state, ready: BTreeMap::new() }) })
+    }
+
+    /// From now on ends of `node` may be put into its namespace `netns`.
+    pub(crate) fn ready(&self, node: &str, netns: OwnedFd) -> anyhow::Result<()> {
+        let netlink = Netlink::route_in(netns.as_fd()).context("opening a socket in its network")?;
+        self.lock().ready.entry(node.to_owned()).or_insert(Namespace { netns, netlink });
+        Ok(())
+    }
+
+    /// Puts every end of `node`, which is ready, into its namespace, up.
+    pub(crate) fn attach(&self, node: &str) -> anyhow::Result<()> {
+        let mut pairs = self.lock();
+        for (index, link) in self.links.iter().enumerate() {
+            for (side, _) in link.ends.iter().enumerate().filter(|(_, end)| end.node == node) {
+                let [a, b] = &link.ends;
+                pairs.attach(index, side, link).with_context(|| {
+                    format!("link {}:{} - {}:{}", a.node, a.interface, b.node, b.interface)
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Pairs> {
+        self.pairs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Pairs {
+    fn attach(&mut self, index: usize, side: usize, link: &Link) -> anyhow::Result<()> {
+        let [first, second] = &link.ends;
+        let (near, far) = if side == 0 { (first, second) } else { (second, first) };
+        let (near_index, far_index) = (ifindex(index, side), ifindex(index, 1 - side));
+        let home = self.ready.get(&near.node).context("its node is not ready")?;
+        let state = match self.state.get(index) {
+            Some(Pair::Whole) | None => return Ok(()),
+            Some(Pair::Half) => {
+                let device = device_name(&near.interface);
+                self.netlink.move_and_set_up(near_index, &device, home.netns.as_fd())?;
+                self.name(near, near_index)?;
+                Pair::Whole
+            }
+            Some(Pair::Missing) => {
+                let here = veth_end(near, near_index, home.netns.as_fd())?;
+                match self.ready.get(&far.node) {
+                    Some(other) => {
+                        let there = veth_end(far, far_index, other.netns.as_fd())?;
+                        self.netlink.veth(&[here, there], link.mtu_bytes)?;
+                        self.name(far, far_index)?;
+                        self.namespace(far)?.netlink.set_up(far_index, true)?;
+                    }
+                    None => {
+                        let mut there = veth_end(far, far_index, self.parked.as_fd())?;
+                        there.device = format!("end{far_index}");
+                        self.netlink.veth(&[here, there], link.mtu_bytes)?;
+                    }
+                }
+                self.name(near, near_index)?;
+                if self.ready.contains_key(&far.node) { Pair::Whole } else { Pair::Half }
+            }
+        };
+        if let Some(slot) = self.state.get_mut(index) {
+            *slot = state;
+        }
+        Ok(())
+    }
+
+    /// Gives an end its second name, where the kernel does not take the written one.
+    fn name(&mut self, end: &End, ifindex: u32) -> anyhow::Result<()> {
+        if let Some(name) = alternative_name(&end.interface) {
+            let netlink = &mut self.namespace(end)?.netlink;
+            netlink.alternative_name(ifindex, &name).with_context(|| format!("naming it {name}"))?;
+        }
+        Ok(())
+    }
+
+    fn namespace(&mut self, end: &End) -> anyhow::Result<&mut Namespace> {
+        self.ready.get_mut(&end.node).context("its node is not ready")
+    }
+}
+
+/// Different for every end of the lab, because an end that is moved keeps its ifindex; and the two
+/// ends of a pair never share one: with equal ones the kernel delays carrier events by up to a second.
+fn ifindex(link: usize, side: usize) -> u32 {
+    u32::try_from(2 * link + side).unwrap_or(u32::MAX - FIRST_IFINDEX) + FIRST_IFINDEX
+}
+
+fn veth_end<'n>(end: &End, ifindex: u32, netns: BorrowedFd<'n>) -> anyhow::Result<VethEnd<BorrowedFd<'n>>> {
+    let mac = match end.mac {
+        Some(mac) => mac,
+        None => random_mac()?,
+    };
+    Ok(VethEnd { device: device_name(&end.interface), mac, ifindex, netns })
+}
+
+/// Runs on a thread of its own, which leaves for the new namespace.
+fn nobodys_namespace() -> anyhow::Result<(Netlink, OwnedFd)> {
+    helper::unshare(UnshareFlags::NEWNET)?;
+    Ok((Netlink::route()?, File::open("/proc/thread-self/ns/net")?.into()))
+}
+
+/// containerlab's prefix, and three random octets.
+fn random_mac() -> anyhow::Result<[u8; 6]> {
+    let mut random = [0; 3];
+    File::open("/dev/urandom")?.read_exact(&mut random)?;
+    let [a, b, c] = random;
+    Ok([0xaa, 0xc1, 0xab, a, b, c])
+}
