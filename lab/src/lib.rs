@@ -45,11 +45,13 @@ mod stage;
 mod state;
 pub mod story;
 mod substitute;
+mod svg;
 mod topology;
 mod users;
 mod wait;
 mod wires;
 mod words;
+mod xml;
 mod yaml;
 
 pub use control::Status;

@@ -1,12 +1,12 @@
 //! What a played story came to: the boundary between what plays a story and what shows the outcome.
 //!
 //! All times are counted from the start of the story. The JSON form of [`Report`] is what
-//! `towpath lab test --json` writes; its names are stable.
+//! `towpath lab test --json` writes; its names are stable, and times are milliseconds to a thousandth.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 /// How the story was played.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -44,8 +44,10 @@ pub struct Report {
     /// Seed of the random events, to play the same again.
     pub seed: Option<u64>,
     /// How long the lab took to come up, links and `exec` included.
+    #[serde(rename = "up_ms", serialize_with = "milliseconds")]
     pub up: Duration,
     /// How long everything took.
+    #[serde(rename = "took_ms", serialize_with = "milliseconds")]
     pub took: Duration,
     /// The steps, in the file's order.
     pub steps: Vec<StepReport>,
@@ -70,8 +72,10 @@ pub struct StepReport {
     /// What became of it.
     pub outcome: Outcome,
     /// When it began.
+    #[serde(rename = "began_ms", serialize_with = "milliseconds")]
     pub began: Duration,
     /// How long it took.
+    #[serde(rename = "took_ms", serialize_with = "milliseconds")]
     pub took: Duration,
     /// What was done to the lab, in order.
     pub events: Vec<EventReport>,
@@ -89,6 +93,7 @@ pub struct StepReport {
 #[derive(Debug, Clone, Serialize)]
 pub struct EventReport {
     /// When.
+    #[serde(rename = "at_ms", serialize_with = "milliseconds")]
     pub at: Duration,
     /// In words: `tor1 dies`.
     pub text: String,
@@ -104,6 +109,7 @@ pub struct CheckReport {
     /// Whether it came true in time.
     pub held: bool,
     /// How long after the last event, or after the step's begin, it came true.
+    #[serde(rename = "after_ms", serialize_with = "optional_milliseconds")]
     pub after: Option<Duration>,
     /// What was there instead, where it did not hold.
     pub found: Option<String>,
@@ -121,10 +127,12 @@ pub struct TrafficReport {
     /// Packets lost, all flows.
     pub lost: u64,
     /// The longest outage of any flow.
+    #[serde(rename = "longest_outage_ms", serialize_with = "milliseconds")]
     pub longest_outage: Duration,
     /// Packets that may be lost, all flows.
     pub allowed_lost: Option<u64>,
     /// The longest outage a flow may have, slack included.
+    #[serde(rename = "allowed_outage_ms", serialize_with = "optional_milliseconds")]
     pub allowed_outage: Option<Duration>,
     /// Whether both were kept.
     pub held: bool,
@@ -136,14 +144,16 @@ pub struct TrafficReport {
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Timeline {
     /// From when to when.
+    #[serde(rename = "from_ms", serialize_with = "milliseconds")]
     pub from: Duration,
     /// End of it.
+    #[serde(rename = "to_ms", serialize_with = "milliseconds")]
     pub to: Duration,
     /// Packets, a series for each class.
     pub packets: Vec<PacketSeries>,
-    /// Sessions that changed.
+    /// Sessions that changed; an entry at or before `from` is the state there was before.
     pub sessions: Vec<SessionChange>,
-    /// Kernel routes that changed.
+    /// Kernel routes that changed; an entry at or before `from` is what there was before.
     pub routes: Vec<RouteChange>,
 }
 
@@ -153,6 +163,7 @@ pub struct PacketSeries {
     /// Name of the class.
     pub class: String,
     /// How long one bucket is.
+    #[serde(rename = "bucket_ms", serialize_with = "milliseconds")]
     pub bucket: Duration,
     /// Packets by the time they were sent, from the timeline's begin.
     pub buckets: Vec<Bucket>,
@@ -171,6 +182,7 @@ pub struct Bucket {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SessionChange {
     /// When it was seen.
+    #[serde(rename = "at_ms", serialize_with = "milliseconds")]
     pub at: Duration,
     /// The node that told.
     pub node: String,
@@ -184,6 +196,7 @@ pub struct SessionChange {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RouteChange {
     /// When the kernel announced it.
+    #[serde(rename = "at_ms", serialize_with = "milliseconds")]
     pub at: Duration,
     /// The node.
     pub node: String,
@@ -191,4 +204,15 @@ pub struct RouteChange {
     pub prefix: String,
     /// How many next hops it has now; 0: it is gone.
     pub nexthops: usize,
+}
+
+fn milliseconds<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64((time.as_secs_f64() * 1_000_000.0).round() / 1_000.0)
+}
+
+fn optional_milliseconds<S: Serializer>(time: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    match time {
+        Some(time) => milliseconds(time, serializer),
+        None => serializer.serialize_none(),
+    }
 }
