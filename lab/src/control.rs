@@ -18,6 +18,7 @@ use rustix::net::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::netem::{self, Impairment};
 use crate::nft::Loss;
 use crate::reaper::Exit;
 
@@ -59,6 +60,18 @@ pub(crate) enum Request {
     LossOf {
         device: String,
     },
+    /// Answered with whether the kernel can.
+    Netem {
+        device: String,
+        impairment: Impairment,
+    },
+    NetemReset {
+        device: String,
+    },
+    /// Answered with the impairment, if there is one.
+    NetemOf {
+        device: String,
+    },
     AlternativeName {
         device: String,
         name: String,
@@ -86,6 +99,10 @@ pub(crate) struct Response {
     pub(crate) status: Option<Status>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) loss: Option<(Loss, u64)>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) netem: Option<netem::Outcome>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) impairment: Option<Impairment>,
 }
 
 /// What a node's main process is doing.

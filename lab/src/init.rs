@@ -20,7 +20,7 @@ use crate::node::{NodeEvent, say};
 use crate::programs::Programs;
 use crate::reaper::Reaper;
 use crate::state::StateDir;
-use crate::{nft, root};
+use crate::{netem, nft, root};
 
 /// The node, as its requests see it.
 struct Init {
@@ -96,6 +96,15 @@ impl Init {
             Request::Loss { device, loss } => Response::of(nft::set_loss(&device, loss)),
             Request::LossOf { device } => match nft::loss(&device) {
                 Ok(loss) => Response { loss, ..Response::default() },
+                Err(error) => Response::of(Err(error)),
+            },
+            Request::Netem { device, impairment } => match netem::set(&device, &impairment) {
+                Ok(outcome) => Response { netem: Some(outcome), ..Response::default() },
+                Err(error) => Response::of(Err(error)),
+            },
+            Request::NetemReset { device } => Response::of(netem::reset(&device)),
+            Request::NetemOf { device } => match netem::show(&device) {
+                Ok(impairment) => Response { impairment, ..Response::default() },
                 Err(error) => Response::of(Err(error)),
             },
             Request::AlternativeName { device, name } => Response::of(

@@ -251,7 +251,7 @@ impl Lab {
     }
 
     /// The link end of this name, and the one its cable leads to.
-    fn cable(&self, end: &str) -> Result<[&End; 2], LabError> {
+    pub(crate) fn cable(&self, end: &str) -> Result<[&End; 2], LabError> {
         let found = end.split_once(':').and_then(|(node, interface)| {
             let named = |end: &End| end.node == node && end.interface == interface;
             self.topology.links.iter().find_map(|link| match &link.ends {
@@ -263,7 +263,7 @@ impl Lab {
         found.ok_or_else(|| LabError::UnknownEnd { lab: self.topology.name.clone(), end: end.to_owned() })
     }
 
-    fn io(&self, what: &str, error: std::io::Error) -> LabError {
+    pub(crate) fn io(&self, what: &str, error: std::io::Error) -> LabError {
         LabError::Io { lab: self.topology.name.clone(), what: what.to_owned(), error }
     }
 }

@@ -204,6 +204,17 @@ fn messages(bytes: &[u8]) -> impl Iterator<Item = (u16, u16, &[u8])> {
     })
 }
 
+/// One attribute (native byte order), padded.
+pub(crate) fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(4 + value.len()).expect("lab attributes are short: names and numbers");
+    let mut bytes = Vec::with_capacity(value.len() + 8);
+    bytes.extend(length.to_ne_bytes());
+    bytes.extend(kind.to_ne_bytes());
+    bytes.extend(value);
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes
+}
+
 /// The attributes of a body or of a nested attribute as (type, value); what is cut short ends the walk.
 pub(crate) fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     let mut rest = bytes;

@@ -1,6 +1,7 @@
 //! `towpath lab ...`: labs for people.
 
 mod list;
+mod netem;
 mod node;
 mod up;
 
@@ -9,6 +10,8 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use clap::{Subcommand, ValueEnum};
+
+pub use netem::{Interface, NetemCommand};
 
 use crate::Lab;
 use crate::state::StateDir;
@@ -91,6 +94,9 @@ pub enum LabCommand {
         /// NODE:INTERFACE as in the file.
         end: String,
     },
+    /// Delay, loss and the like on a link.
+    #[command(subcommand)]
+    Netem(NetemCommand),
 }
 
 /// How lists are printed.
@@ -150,6 +156,7 @@ pub fn run(command: LabCommand) -> anyhow::Result<ExitCode> {
         LabCommand::Link { lab, action: LinkAction::Down, end } => {
             find_lab(lab.as_deref())?.link_down(&end)?
         }
+        LabCommand::Netem(command) => netem::run(command)?,
         LabCommand::Link { lab, action: LinkAction::Up, end } => find_lab(lab.as_deref())?.link_up(&end)?,
     }
     Ok(ExitCode::SUCCESS)

@@ -8,7 +8,7 @@ mod loss;
 
 use std::io;
 
-use crate::netlink::frame;
+use crate::netlink::{attribute, frame};
 
 pub(crate) use forwarding::{restore, stop};
 pub use loss::{BadLoss, Loss};
@@ -82,17 +82,6 @@ fn number_attribute(kind: u16, number: u32) -> Vec<u8> {
 
 fn nested(kind: u16, attributes: &[Vec<u8>]) -> Vec<u8> {
     attribute(kind | NLA_F_NESTED, &attributes.concat())
-}
-
-fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-    let length =
-        u16::try_from(4 + value.len()).expect("lab attributes are short: names and numbers of these files");
-    let mut bytes = Vec::with_capacity(value.len() + 8);
-    bytes.extend(length.to_ne_bytes());
-    bytes.extend(kind.to_ne_bytes());
-    bytes.extend(value);
-    bytes.resize(bytes.len().next_multiple_of(4), 0);
-    bytes
 }
 
 fn lacks_nf_tables(error: &io::Error) -> bool {
