@@ -80,8 +80,8 @@ impl Topology {
     /// Where packets for `nexthop` go.
     pub fn resolve(&self, nexthop: &FibNexthop) -> Resolution {
         let gateway = nexthop.address;
-        if self.addresses.iter().any(|address| address.local == gateway) {
-            // Our own address: a route over it would send packets to ourselves.
+        if self.addresses.iter().any(|address| is_own(address, nexthop)) {
+            // A route over it would send packets to ourselves.
             return Resolution::Unreachable;
         }
         match nexthop.ifindex {
@@ -115,6 +115,14 @@ impl Topology {
     }
 }
 
+/// Whether the next hop is this address of ours. A link-local one may be ours on one interface and a neighbour's on
+/// the next: every pod's gateway is `fe80::1`, and so are many ToRs.
+fn is_own(address: &Address, nexthop: &FibNexthop) -> bool {
+    let elsewhere =
+        |ifindex| address.local.is_ipv6() && is_link_local(address.local) && ifindex != address.ifindex;
+    address.local == nexthop.address && !nexthop.ifindex.is_some_and(elsewhere)
+}
+
 fn is_link_local(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => v4.is_link_local(),
@@ -142,6 +150,8 @@ mod tests {
                 address(4, "10.0.2.1", "10.0.2.0/24", true),
                 address(3, "10.9.0.1", "10.9.0.0/24", false),
                 address(2, "2001:db8::1", "2001:db8::/64", true),
+                address(3, "fe80::1", "fe80::/64", true),
+                address(3, "169.254.1.1", "169.254.1.1/32", true),
             ],
         )
     }
@@ -167,6 +177,11 @@ mod tests {
             ("10.0.1.1", None, Resolution::Unreachable),
             ("fe80::2", Some(2), via("fe80::2", 2, false)),
             ("fe80::2", None, Resolution::Unreachable),
+            // Ours on one link, a neighbour's on the other.
+            ("fe80::1", Some(2), via("fe80::1", 2, false)),
+            ("fe80::1", Some(3), Resolution::Unreachable),
+            // The kernel takes no IPv4 address of its own as a gateway, on whatever link.
+            ("169.254.1.1", Some(2), Resolution::Unreachable),
             ("2001:db8::2", None, via("2001:db8::2", 2, false)),
             ("2001:db8:1::2", None, Resolution::Lookup),
         ];
