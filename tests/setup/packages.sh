@@ -12,10 +12,10 @@
 # Messages go to stderr, the folder to stdout. Needs Debian's apt; root, or sudo where root is needed.
 set -eu
 
-daemons="frr bird2"
+daemons="frr bird2 gobgpd openbgpd exabgp"
 # command:package
 tools="ip:iproute2 nft:nftables ping:iputils-ping tcpdump:tcpdump unshare:util-linux ethtool:ethtool"
-layout=1 # raise when the way of unpacking changes
+layout=2 # raise when the way of unpacking changes
 
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/towpath
 PATH=$PATH:/usr/sbin:/sbin
@@ -90,7 +90,7 @@ add_accounts() {
     root=$1
     for file in passwd group; do cp "/etc/$file" "$root/etc/$file"; done
     id=890
-    for name in frr frrvty bird; do
+    for name in frr frrvty bird _openbgpd exabgp; do
         while cut -d: -f3 "$root/etc/passwd" "$root/etc/group" | grep -qx "$id"; do id=$((id - 1)); done
         if ! grep -q "^$name:" "$root/etc/group"; then
             members=; [ "$name" = frrvty ] && members=frr
@@ -98,7 +98,9 @@ add_accounts() {
         fi
         if [ "$name" != frrvty ] && ! grep -q "^$name:" "$root/etc/passwd"; then
             group=$(awk -F: -v n="$name" '$1 == n { print $3 }' "$root/etc/group")
-            echo "$name:x:$id:$group::/nonexistent:/usr/sbin/nologin" >>"$root/etc/passwd"
+            # OpenBGPD locks itself into the home of its user.
+            home=/nonexistent; [ "$name" = _openbgpd ] && home=/run/openbgpd
+            echo "$name:x:$id:$group::$home:/usr/sbin/nologin" >>"$root/etc/passwd"
         fi
         id=$((id - 1))
     done
@@ -108,12 +110,17 @@ add_accounts() {
 check_programs() {
     root=$1
     libraries=$(find "$root/usr/lib" "$root/lib" -name '*.so*' -printf '%h\n' 2>/dev/null | sort -u | tr '\n' ':')
-    for program in usr/lib/frr/bgpd usr/lib/frr/zebra usr/lib/frr/watchfrr usr/bin/vtysh usr/sbin/bird usr/sbin/birdc; do
+    for program in usr/lib/frr/bgpd usr/lib/frr/zebra usr/lib/frr/watchfrr usr/bin/vtysh usr/sbin/bird usr/sbin/birdc \
+        usr/bin/gobgpd usr/bin/gobgp usr/sbin/bgpd usr/sbin/bgpctl; do
         [ -x "$root/$program" ] || die "$program is missing from the packages: $daemons"
         if LD_LIBRARY_PATH=$libraries ldd "$root/$program" | grep 'not found' >&2; then
             die "$program: libraries are missing (see above)"
         fi
     done
+    modules=usr/lib/python3/dist-packages
+    python=$root/usr/bin/python3; [ -x "$python" ] || python=/usr/bin/python3
+    LD_LIBRARY_PATH=$libraries PYTHONPATH=$root/$modules PYTHONDONTWRITEBYTECODE=1 "$python" -c 'import exabgp.application' >&2 ||
+        die "exabgp: its modules in $modules cannot be loaded (see above)"
 }
 
 unpack() {
@@ -128,6 +135,10 @@ unpack() {
         mkdir -p "$work/root/usr/$name"
         cp -a "$work/root/$name/." "$work/root/usr/$name/"
         rm -rf "${work:?}/root/$name"
+    done
+    # The package makes these when it is installed.
+    for name in usr/sbin/exabgp:python3-exabgp usr/bin/exabgpcli:exabgp-cli; do
+        [ -e "$work/root/${name%%:*}" ] || ln -s "${name#*:}" "$work/root/${name%%:*}"
     done
     add_accounts "$work/root"
     check_programs "$work/root"
