@@ -14,7 +14,10 @@ use crate::running::Node;
 use crate::topology::NodeSpec;
 
 mod bird;
+mod exabgp;
 mod frr;
+mod gobgp;
+mod openbgpd;
 mod towpath;
 
 /// A BGP daemon that can be asked.
@@ -26,6 +29,12 @@ pub enum Speaker {
     Frr,
     /// BIRD 2, asked with `birdc`.
     Bird,
+    /// GoBGP, asked with `gobgp`.
+    Gobgp,
+    /// OpenBGPD, asked with `bgpctl`.
+    Openbgpd,
+    /// ExaBGP, asked with `exabgpcli`.
+    Exabgp,
 }
 
 /// Runs a command beside the program: its standard output, or an error when the command fails.
@@ -45,6 +54,9 @@ impl Speaker {
             "towpath" => Some(Self::Towpath),
             "watchfrr" | "zebra" | "frrinit.sh" | "docker-start" => Some(Self::Frr),
             "bird" => Some(Self::Bird),
+            "gobgpd" => Some(Self::Gobgp),
+            "bgpd" => Some(Self::Openbgpd),
+            "exabgp" => Some(Self::Exabgp),
             _ => None,
         }
     }
@@ -58,10 +70,14 @@ impl Speaker {
             Self::Towpath => towpath::sessions(run),
             Self::Frr => frr::sessions(run),
             Self::Bird => bird::sessions(run),
+            Self::Gobgp => gobgp::sessions(run),
+            Self::Openbgpd => openbgpd::sessions(run),
+            Self::Exabgp => exabgp::sessions(run),
         }
     }
 
-    /// All paths of a family: what the program originates and what it accepted from its neighbours.
+    /// All paths of a family: what the program originates and what it accepted from its neighbours. (ExaBGP
+    /// keeps only what it received.)
     ///
     /// # Errors
     /// As [`Speaker::sessions`].
@@ -70,6 +86,9 @@ impl Speaker {
             Self::Towpath => towpath::routes(run, v6),
             Self::Frr => frr::routes(run, v6),
             Self::Bird => bird::routes(run, v6),
+            Self::Gobgp => gobgp::routes(run, v6),
+            Self::Openbgpd => openbgpd::routes(run, v6),
+            Self::Exabgp => exabgp::routes(run, v6),
         }
     }
 }
@@ -139,6 +158,9 @@ mod tests {
             ("image: towpath", Some(Speaker::Towpath)),
             ("image: quay.io/frrouting/frr", Some(Speaker::Frr)),
             ("image: pierky/bird", Some(Speaker::Bird)),
+            ("image: jauderho/gobgp", Some(Speaker::Gobgp)),
+            ("image: openbgpd/openbgpd", Some(Speaker::Openbgpd)),
+            ("image: pierky/exabgp", Some(Speaker::Exabgp)),
             ("image: alpine", None),
             ("image: alpine, cmd: \"bash -c '/usr/lib/frr/docker-start & sleep 1'\"", Some(Speaker::Frr)),
             ("image: alpine, cmd: towpath-lab", None),
