@@ -26,6 +26,7 @@ mod config;
 pub mod exchange;
 pub mod loss;
 pub mod matrix;
+mod operator;
 mod other;
 pub mod rows;
 pub mod scale;
@@ -51,6 +52,8 @@ pub struct Spoke {
     pub router: Router,
     /// Its namespace, linked already.
     pub netns: Netns,
+    /// Whether its link has IPv4 addresses too.
+    pub v4: bool,
 }
 
 /// What is to be started.
@@ -115,7 +118,13 @@ impl Plan {
         for network in spoke_networks(n) {
             router.networks.push(network.parse()?);
         }
-        self.spokes.push(Spoke { program, router, netns });
+        if !program.forwards() {
+            let gateway4 = if v4 { format!("10.0.{n}.2") } else { format!("inet6 fd00:0:0:{n}::2") };
+            for (network, gateway) in HUB_NETWORKS.into_iter().zip([gateway4, format!("fd00:0:0:{n}::2")]) {
+                netns.ip(&format!("route add {network} via {gateway}"))?;
+            }
+        }
+        self.spokes.push(Spoke { program, router, netns, v4 });
         self.spokes.last_mut().context("just pushed")
     }
 
@@ -126,7 +135,11 @@ impl Plan {
     pub fn session(&mut self, n: usize, v6: bool) -> anyhow::Result<(&mut Peer, &mut Neighbor)> {
         let [theirs, ours] =
             [1, 2].map(|end| if v6 { format!("fd00:0:0:{n}::{end}") } else { format!("10.0.{n}.{end}") });
-        self.session_between(n, theirs.parse()?, ours.parse()?)
+        let v4 = self.spokes.get(n - 1).context("no such router")?.v4;
+        let (peer, neighbor) = self.session_between(n, theirs.parse()?, ours.parse()?)?;
+        let other = if v6 { format!("10.0.{n}.1") } else { format!("fd00:0:0:{n}::1") };
+        neighbor.local_other_family = if v4 { Some(other.parse()?) } else { None };
+        Ok((peer, neighbor))
     }
 
     /// As [`Plan::session`], between any two addresses.
@@ -142,7 +155,7 @@ impl Plan {
         let router = &mut self.spokes.get_mut(n - 1).context("no such router")?.router;
         let mut neighbor = Neighbor::new(ours, self.config.asn);
         (neighbor.v4, neighbor.v6) = (ours.is_ipv4(), ours.is_ipv6());
-        neighbor.timers = Some((3, 9));
+        (neighbor.timers, neighbor.local) = (Some((3, 9)), Some(theirs));
         router.neighbors.push(neighbor);
         self.config.peers.push(Peer {
             name: peer_name(n, theirs.is_ipv6()),

@@ -36,7 +36,7 @@ mount -t proc proc root/proc
 mount --rbind /dev root/dev
 for name in run tmp; do mount -t tmpfs "$name" "root/$name"; done
 cp -r "$folder/files/." root/
-mkdir -p root/run/frr root/run/bird
+mkdir -p root/run/frr root/run/bird root/run/openbgpd root/run/exabgp
 chroot root chown -R frr:frr /run/frr /etc/frr
 echo ready
 exec chroot root "$@" 2>&1
@@ -162,7 +162,7 @@ impl Sandbox {
     /// When it cannot be started.
     pub fn exec(&self, argv: &[&str]) -> anyhow::Result<Output> {
         let pid = self.inside.to_string();
-        let enter = ["nsenter", "--target", &pid, "--mount", "--pid", "--root", "--wd=/", "--"];
+        let enter = ["nsenter", "--target", &pid, "--mount", "--pid", "--root", "--wdns=/", "--"];
         self.netns.exec(&[&enter, argv].concat())
     }
 

@@ -1,8 +1,8 @@
-//! FRR and BIRD as neighbours: their configuration from one description.
+//! Routers of other projects as neighbours: their configuration from one description.
 //!
-//! [`Router`] is written out as `frr.conf` or `bird.conf`; [`Speaker`] reads sessions and routes through a
+//! [`Router`] is written out as the file of each program; [`Speaker`] reads sessions and routes through a
 //! function that runs a command on the node (a lab node, a [`Sandbox`]).
-//! Both import and export everything, so that what is filtered is filtered by towpath.
+//! All of them import and export everything, so that what is filtered is filtered by towpath.
 //!
 //! [`Sandbox`]: crate::sandbox::Sandbox
 
@@ -11,9 +11,14 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnet::IpNet;
 
 mod bird;
+mod exabgp;
 mod frr;
+mod gobgp;
+mod openbgpd;
 
+pub use exabgp::route as exabgp_route;
 pub use frr::daemons;
+pub use gobgp::network as gobgp_network;
 pub use lab::speakers::{Path, Session, Speaker, Table};
 
 /// A router of another project.
@@ -60,6 +65,21 @@ impl Router {
     pub fn bird_conf(&self) -> String {
         bird::conf(self)
     }
+
+    /// `/config/gobgp.toml`, for GoBGP 3; its networks are announced by [`gobgp_network`].
+    pub fn gobgp_conf(&self) -> String {
+        gobgp::conf(self)
+    }
+
+    /// `/etc/bgpd/bgpd.conf`, for OpenBGPD 7.
+    pub fn openbgpd_conf(&self) -> String {
+        openbgpd::conf(self)
+    }
+
+    /// `/etc/exabgp/exabgp.conf`, for ExaBGP 4.
+    pub fn exabgp_conf(&self) -> String {
+        exabgp::conf(self)
+    }
 }
 
 /// One session of a [`Router`].
@@ -81,6 +101,11 @@ pub struct Neighbor {
     pub passive: bool,
     /// Our end, where the kernel should not choose.
     pub source: Option<IpAddr>,
+    /// Our end, for programs that do not find it themselves.
+    pub local: Option<IpAddr>,
+    /// Our address of the other family on the link, for programs that do not find it themselves: the next
+    /// hop of that family's routes.
+    pub local_other_family: Option<IpAddr>,
     /// Keepalive and hold time in seconds; `None` for the program's own.
     pub timers: Option<(u16, u16)>,
     /// IPv4 unicast; over an IPv6 session with RFC 8950 next hops.
@@ -105,6 +130,8 @@ impl Neighbor {
             multihop: None,
             passive: false,
             source: None,
+            local: None,
+            local_other_family: None,
             timers: None,
             v4: true,
             v6: true,

@@ -124,6 +124,9 @@ impl Program {
         match self {
             Self::Frr => "FRR",
             Self::Bird => "BIRD",
+            Self::Gobgp => "GoBGP",
+            Self::Openbgpd => "OpenBGPD",
+            Self::Exabgp => "ExaBGP",
         }
     }
 
@@ -132,6 +135,9 @@ impl Program {
         match self {
             Self::Frr => "interop_frr",
             Self::Bird => "interop_bird",
+            Self::Gobgp => "interop_gobgp",
+            Self::Openbgpd => "interop_openbgpd",
+            Self::Exabgp => "interop_exabgp",
         }
     }
 
@@ -140,6 +146,9 @@ impl Program {
         match self {
             Self::Frr => &["/usr/lib/frr/bgpd", "--version"],
             Self::Bird => &["bird", "--version"],
+            Self::Gobgp => &["gobgpd", "--version"],
+            Self::Openbgpd => &["bgpd", "-V"],
+            Self::Exabgp => &["exabgp", "--version"],
         }
     }
 }
