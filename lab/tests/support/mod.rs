@@ -45,22 +45,9 @@ impl File {
         json["pid"].as_i64().unwrap().try_into().unwrap()
     }
 
-    /// Processes of this lab, mounts that name it and its files; all gone when empty.
+    /// What is left of this lab; empty when it is gone.
     pub(crate) fn leftovers(&self) -> Vec<String> {
-        let mut left = Vec::new();
-        for entry in fs::read_dir("/proc").unwrap().flatten() {
-            let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-            let command = String::from_utf8_lossy(&command).replace('\0', " ");
-            if command.contains(&self.state().display().to_string()) || command.contains(&self.marker()) {
-                left.push(format!("process {command}"));
-            }
-        }
-        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
-        left.extend(mounts.lines().filter(|line| line.contains(&self.name)).map(str::to_owned));
-        if self.state().exists() {
-            left.push(self.state().display().to_string());
-        }
-        left
+        leftovers(&self.name)
     }
 
     /// A number for `sleep` that says whose it is.
@@ -70,6 +57,35 @@ impl File {
             self.name.bytes().fold(0_u64, |sum, byte| sum * 31 % 1_000_000_007 + u64::from(byte))
         )
     }
+}
+
+/// What the machine still has of lab `name`: processes (helpers by their arguments, programs of nodes
+/// by their environment), mounts, names of network namespaces and files. Empty when it is gone.
+pub(crate) fn leftovers(name: &str) -> Vec<String> {
+    let state = format!("/run/towpath-labs/{name}");
+    let programs = format!("CLAB_LABEL_CONTAINERLAB={name}");
+    let mut left = Vec::new();
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        // A process that ends meanwhile has no files any more.
+        let words = |file: &str| {
+            let bytes = fs::read(entry.path().join(file)).unwrap_or_default();
+            bytes.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect()
+        };
+        let (command, env): (Vec<String>, Vec<String>) = (words("cmdline"), words("environ"));
+        if command.contains(&state) || env.contains(&programs) {
+            left.push(format!("process {}: {}", entry.file_name().display(), command.join(" ")));
+        }
+    }
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let named = |line: &&str| line.contains(&format!("{name}/")) || line.contains(&format!("{name}-"));
+    left.extend(mounts.lines().filter(named).map(|line| format!("mount {line}")));
+    // The folder is not there on a machine that never named a namespace.
+    for entry in fs::read_dir("/run/netns").into_iter().flatten().flatten() {
+        let netns = entry.file_name().to_string_lossy().into_owned();
+        left.extend(netns.starts_with(&format!("clab-{name}-")).then(|| format!("/run/netns/{netns}")));
+    }
+    left.extend(Path::new(&state).exists().then_some(state));
+    left
 }
 
 /// Two hosts and a router between them.

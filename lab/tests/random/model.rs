@@ -1,0 +1,148 @@
+//! What a node must look like from inside, worked out from the description alone.
+//!
+//! Written from containerlab's rules and not from the runner: levels are node, group, kind, defaults;
+//! single values come from the most specific one, mappings are merged, lists appended from the most
+//! general one with equal entries dropped, and of binds on one target the most specific one stays.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::description::{Bind, Description, EndDescription, Level, owner};
+
+/// One interface by the name people gave it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Interface {
+    pub(crate) mtu: u32,
+    /// As given, or the first three octets that a chosen one has.
+    pub(crate) mac: String,
+    /// Node and name of the other end.
+    pub(crate) peer: (String, String),
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Expected {
+    pub(crate) hostname: String,
+    pub(crate) env: BTreeMap<String, String>,
+    pub(crate) interfaces: BTreeMap<String, Interface>,
+    /// The words that its `exec` wrote.
+    pub(crate) order: Vec<String>,
+    /// Content and whether it is read only, by target.
+    pub(crate) binds: BTreeMap<String, (String, bool)>,
+    pub(crate) sysctls: BTreeMap<String, String>,
+    /// Of its main process; empty: it has none.
+    pub(crate) command: Vec<String>,
+}
+
+pub(crate) fn expect(description: &Description, node: usize, folder: &Path) -> Expected {
+    let own_hostname = hostname(description, node);
+    let network = owner(&description.nodes, node);
+    Expected {
+        env: env(description, node, &own_hostname),
+        hostname: hostname(description, network),
+        interfaces: interfaces(description, network),
+        order: appended(&levels(description, node), |level| level.exec.clone()),
+        binds: binds(&levels(description, node), folder),
+        sysctls: sysctls(&levels(description, network)),
+        command: match levels(description, node).iter().find_map(|level| level.cmd) {
+            None => Vec::new(),
+            Some("sleep 1000001") => ["sleep", "1000001"].map(str::to_owned).into(),
+            Some(_) => ["sh", "-c", "sleep 1000002; true"].map(str::to_owned).into(),
+        },
+    }
+}
+
+/// The most specific one first.
+fn levels(description: &Description, node: usize) -> Vec<&Level> {
+    let node = &description.nodes[node];
+    let group = node.group.and_then(|group| description.groups.get(group));
+    [Some(&node.level), group, Some(&description.kind), Some(&description.defaults)]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+fn hostname(description: &Description, node: usize) -> String {
+    let given = levels(description, node).iter().find_map(|level| level.hostname.clone());
+    given.unwrap_or_else(|| description.nodes[node].name.clone())
+}
+
+fn env(description: &Description, node: usize, hostname: &str) -> BTreeMap<String, String> {
+    let name = &description.nodes[node].name;
+    let links = description.links.iter().flat_map(|link| &link.ends).filter(|end| end.node == node).count();
+    let container = format!("clab-{}-{name}", description.lab);
+    let mut env: BTreeMap<String, String> = [
+        ("HOSTNAME", hostname),
+        ("HOME", "/root"),
+        ("CLAB_INTFS", &links.to_string()),
+        ("CLAB_LABEL_CONTAINERLAB", &description.lab),
+        ("CLAB_LABEL_CLAB_NODE_NAME", name),
+        ("CLAB_LABEL_CLAB_NODE_LONGNAME", &container),
+    ]
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .into();
+    for level in levels(description, node).iter().rev() {
+        for (label, value) in &level.labels {
+            let key = label.to_uppercase().replace(['-', '+', '.', '/'], "_");
+            env.insert(format!("CLAB_LABEL_{key}"), (*value).to_owned());
+        }
+        env.extend(level.env.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
+    }
+    env
+}
+
+fn interfaces(description: &Description, network: usize) -> BTreeMap<String, Interface> {
+    let mut interfaces = BTreeMap::new();
+    // Where the kernel takes no such name, people find it as an alternative one, `/` as `-`.
+    let found = |end: &EndDescription| match end.interface.len() > 15 || end.interface.contains('/') {
+        true => end.interface.replace('/', "-"),
+        false => end.interface.clone(),
+    };
+    for link in &description.links {
+        let [a, b] = &link.ends;
+        for (near, far) in [(a, b), (b, a)] {
+            if owner(&description.nodes, near.node) == network {
+                let far_node = &description.nodes[owner(&description.nodes, far.node)].name;
+                let interface = Interface {
+                    mtu: link.mtu.unwrap_or(9500),
+                    mac: near.mac.clone().unwrap_or_else(|| "aa:c1:ab".to_owned()),
+                    peer: (far_node.clone(), found(far)),
+                };
+                interfaces.insert(found(near), interface);
+            }
+        }
+    }
+    interfaces
+}
+
+fn appended<T: PartialEq>(levels: &[&Level], list: impl Fn(&Level) -> Vec<T>) -> Vec<T> {
+    let mut all = Vec::new();
+    for item in levels.iter().rev().flat_map(|level| list(level)) {
+        if !all.contains(&item) {
+            all.push(item);
+        }
+    }
+    all
+}
+
+fn binds(levels: &[&Level], folder: &Path) -> BTreeMap<String, (String, bool)> {
+    let mut all: Vec<(Bind, String)> = Vec::new();
+    for bind in levels.iter().rev().flat_map(|level| &level.binds) {
+        if !all.iter().any(|(_, text)| *text == bind.text(folder)) {
+            all.push((bind.clone(), bind.text(folder)));
+        }
+    }
+    all.into_iter()
+        .map(|(bind, _)| (bind.target.to_owned(), (bind.file.to_string(), bind.read_only)))
+        .collect()
+}
+
+fn sysctls(levels: &[&Level]) -> BTreeMap<String, String> {
+    let unset = [
+        ("net.ipv4.ip_forward", "1"),
+        ("net.ipv4.conf.all.rp_filter", "0"),
+        ("net.ipv4.conf.default.rp_filter", "0"),
+        ("net.ipv6.conf.all.forwarding", "0"),
+    ];
+    let given = levels.iter().rev().flat_map(|level| level.sysctls.iter().map(|(key, value)| (*key, *value)));
+    unset.into_iter().chain(given).map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+}
