@@ -12,6 +12,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::control::{self, Request, Response, Status};
 use crate::lab::{LabError, PATIENCE};
+use crate::launch::Program;
 use crate::reaper::Exit;
 use crate::state::StateDir;
 use crate::topology::NodeSpec;
@@ -124,7 +125,7 @@ impl Node {
 
     fn run(&self, argv: &[&str], fds: [BorrowedFd<'_>; 3], patience: Duration) -> io::Result<Exit> {
         let argv = argv.iter().map(|&word| word.to_owned()).collect();
-        let request = Request::Exec { argv, env: self.spec.env.clone() };
+        let request = Request::Exec(Program { argv, env: self.spec.env.clone(), ..Program::default() });
         let response = control::call(&self.socket, &request, &fds, patience)?;
         response.exit.ok_or_else(|| io::Error::other("the node did not say how it ended"))
     }
