@@ -155,7 +155,7 @@ pub(crate) fn call(
     }
 }
 
-fn send(stream: &UnixStream, request: &Request, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+pub(crate) fn send(stream: &UnixStream, request: &Request, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut line = serde_json::to_vec(request)?;
     line.push(b'\n');
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
