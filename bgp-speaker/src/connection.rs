@@ -14,6 +14,7 @@ use tracing::warn;
 use crate::outbound;
 use crate::rib::{OutboundUpdate, PeerExport};
 use crate::session::ConnId;
+use crate::status::Messages;
 use crate::wire::notification::cease;
 use crate::wire::{self, Codec, Message, MessageError, Notification};
 
@@ -125,9 +126,9 @@ impl Connection {
         }
     }
 
-    /// Encodes a batch; returns how many messages it became.
-    pub(crate) fn queue_updates(&mut self, updates: &[OutboundUpdate], export: &PeerExport) -> usize {
-        updates.iter().map(|update| outbound::encode(update, export, &self.codec, &mut self.output)).sum()
+    /// Encodes a batch; returns how many messages of each type it became.
+    pub(crate) fn queue_updates(&mut self, updates: &[OutboundUpdate], export: &PeerExport) -> Messages {
+        outbound::encode_all(updates, export, &self.codec, &mut self.output)
     }
 
     pub(crate) fn drained(&self) -> bool {

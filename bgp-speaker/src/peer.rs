@@ -160,7 +160,7 @@ impl Driver {
                 }
                 if let Some(connection) = self.connection(id) {
                     let messages = connection.queue_updates(&updates, &export);
-                    self.counters.sent_updates(messages);
+                    self.counters.sent_batch(&messages);
                     self.awaiting_ready = true;
                 }
             }

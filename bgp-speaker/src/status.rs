@@ -88,8 +88,9 @@ impl SharedCounters {
     pub(crate) fn sent(&self, message: &Message) {
         self.sent[kind(message)].fetch_add(1, Ordering::Relaxed);
     }
-    pub(crate) fn sent_updates(&self, count: usize) {
-        self.sent[1].fetch_add(count as u64, Ordering::Relaxed);
+    pub(crate) fn sent_batch(&self, messages: &Messages) {
+        self.sent[1].fetch_add(messages.update, Ordering::Relaxed);
+        self.sent[4].fetch_add(messages.route_refresh, Ordering::Relaxed);
     }
     pub(crate) fn fault(&self, action: FaultAction) {
         match action {
