@@ -30,14 +30,6 @@ impl Exit {
             Self::Signal(signal) => 128 + signal,
         }
     }
-
-    /// In words.
-    pub(crate) fn text(self) -> String {
-        match self {
-            Self::Code(code) => format!("exit code {code}"),
-            Self::Signal(signal) => format!("killed by signal {signal}"),
-        }
-    }
 }
 
 #[derive(Default)]

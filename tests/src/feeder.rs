@@ -22,6 +22,8 @@ pub mod message;
 
 use message::{Message, Notification};
 
+const EXTENDED_MESSAGE: u8 = 6;
+
 /// How a feeder introduces itself.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -47,6 +49,19 @@ impl Config {
         Self { local_as, router_id, hold_time_seconds: 90, capabilities }
     }
 
+    /// As [`Config::new`], with extended messages (RFC 8654) as well.
+    pub fn extended(local_as: u32, router_id: Ipv4Addr) -> Self {
+        let mut config = Self::new(local_as, router_id);
+        config.capabilities.push((EXTENDED_MESSAGE, Vec::new()));
+        config
+    }
+
+    /// The longest message a peer may send.
+    fn longest(&self) -> usize {
+        let extended = self.capabilities.iter().any(|(code, _)| *code == EXTENDED_MESSAGE);
+        if extended { message::EXTENDED_MAX } else { message::MESSAGE_MAX }
+    }
+
     /// The OPEN this makes.
     pub fn open(&self) -> Vec<u8> {
         message::open(self.local_as, self.hold_time_seconds, self.router_id, &self.capabilities)
@@ -59,6 +74,7 @@ pub struct Connection {
     stream: TcpStream,
     unread: Vec<u8>,
     start: usize,
+    longest: usize,
 }
 
 impl Connection {
@@ -89,7 +105,7 @@ impl Connection {
 
     /// Takes a connection that is there already.
     pub fn new(stream: TcpStream) -> Self {
-        Self { stream, unread: Vec::new(), start: 0 }
+        Self { stream, unread: Vec::new(), start: 0, longest: message::MESSAGE_MAX }
     }
 
     /// Sends bytes as they are.
@@ -134,7 +150,7 @@ impl Connection {
 
     fn buffered(&mut self) -> anyhow::Result<Option<Message>> {
         let waiting = self.unread.get(self.start..).unwrap_or_default();
-        let Some(length) = message::length(waiting)? else { return Ok(None) };
+        let Some(length) = message::length(waiting, self.longest)? else { return Ok(None) };
         let Some(whole) = waiting.get(..length) else { return Ok(None) };
         let message = message::decode(whole)?;
         self.start += length;
@@ -166,6 +182,8 @@ pub fn listen(netns: &Netns, address: SocketAddr) -> anyhow::Result<TcpListener>
 pub struct Heard {
     /// Prefixes held now, each with the digest of its attributes.
     pub routes: HashMap<IpNet, u64>,
+    /// Attributes by their digest, for [`Heard::attribute`].
+    attributes: HashMap<u64, Vec<u8>>,
     /// Prefixes announced in all, repeats included.
     pub announced: u64,
     /// Prefixes withdrawn in all.
@@ -223,6 +241,7 @@ impl Feeder {
     pub fn establish(mut connection: Connection, config: &Config, limit: Duration) -> anyhow::Result<Self> {
         let deadline = Instant::now() + limit;
         connection.send(&config.open())?;
+        connection.longest = config.longest();
         let mut next = || -> anyhow::Result<Message> {
             match connection.receive(deadline.saturating_duration_since(Instant::now()))? {
                 Received::Message(Message::Notification(n)) => {
@@ -351,6 +370,11 @@ fn listen_on(mut connection: Connection, hold: Duration, writing: &Mutex<()>, he
 }
 
 impl Heard {
+    /// Flags and value of an attribute of a prefix that is held now.
+    pub fn attribute(&self, prefix: &IpNet, kind: u8) -> Option<(u8, &[u8])> {
+        message::attribute_of(self.attributes.get(self.routes.get(prefix)?)?, kind)
+    }
+
     fn note(&mut self, message: Message) {
         match message {
             Message::Update(update) => {
@@ -364,6 +388,9 @@ impl Heard {
                 }
                 for prefix in update.withdrawn {
                     self.routes.remove(&prefix);
+                }
+                if !update.attributes.is_empty() {
+                    self.attributes.entry(update.digest).or_insert(update.attributes);
                 }
                 for prefix in update.announced {
                     self.routes.insert(prefix, update.digest);

@@ -22,16 +22,22 @@ use crate::speakers::{Neighbor, Router};
 use crate::wait::until;
 
 pub mod attributes;
+pub mod auth;
+pub mod cease;
+pub mod collision;
 mod config;
 pub mod exchange;
 pub mod loss;
 pub mod matrix;
 mod operator;
 mod other;
+pub mod refresh;
+pub mod restart;
 pub mod rows;
 pub mod scale;
 pub mod session;
 pub mod table;
+pub mod well_known;
 
 pub use config::{Config, Peer};
 pub use other::{Other, Program};
@@ -81,7 +87,7 @@ impl Plan {
         let router_id = Ipv4Addr::new(9, 9, 9, 9);
         Ok(Self {
             hub,
-            config: Config { asn: HUB_AS, router_id, networks, peers: Vec::new() },
+            config: Config { asn: HUB_AS, router_id, networks, tagged: Vec::new(), peers: Vec::new() },
             spokes: Vec::new(),
         })
     }
@@ -184,11 +190,21 @@ impl Plan {
     /// # Errors
     /// When one is not; with what is known of it.
     pub fn up(self) -> anyhow::Result<Bed> {
+        let bed = self.up_but_for_feeders()?;
+        bed.others.iter().try_for_each(Other::until_established)?;
+        Ok(bed)
+    }
+
+    /// As [`Plan::up`], but for sessions with neighbours of the routers that are yet to come, and our
+    /// session with a neighbour that is none of the routers.
+    ///
+    /// # Errors
+    /// As [`Plan::up`].
+    pub fn up_but_for_feeders(self) -> anyhow::Result<Bed> {
         let bed = self.start()?;
-        for peer in &bed.config.peers {
+        for peer in bed.config.peers.iter().filter(|peer| peer.name.starts_with("router")) {
             bed.agent.until_established(&peer.name)?;
         }
-        bed.others.iter().try_for_each(Other::until_established)?;
         Ok(bed)
     }
 }

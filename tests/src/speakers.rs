@@ -108,6 +108,8 @@ pub struct Neighbor {
     pub local_other_family: Option<IpAddr>,
     /// Keepalive and hold time in seconds; `None` for the program's own.
     pub timers: Option<(u16, u16)>,
+    /// Seconds between attempts to connect; the programs' own patience is too long for most tests.
+    pub connect_retry: u16,
     /// IPv4 unicast; over an IPv6 session with RFC 8950 next hops.
     pub v4: bool,
     /// IPv6 unicast.
@@ -116,6 +118,8 @@ pub struct Neighbor {
     pub two_octet_as: bool,
     /// End the session with Cease 6/1 when it sends more prefixes of a family.
     pub max_prefixes: Option<u32>,
+    /// A standard community that is put on everything announced to it.
+    pub community: Option<(u16, u16)>,
 }
 
 impl Neighbor {
@@ -133,10 +137,12 @@ impl Neighbor {
             local: None,
             local_other_family: None,
             timers: None,
+            connect_retry: 1,
             v4: true,
             v6: true,
             two_octet_as: false,
             max_prefixes: None,
+            community: None,
         }
     }
 }
@@ -220,6 +226,7 @@ mod tests {
         let mut far = Neighbor::new("10.9.9.9".parse().unwrap(), 65_009);
         (far.multihop, far.passive, far.v6) = (Some(3), true, false);
         far.source = Some("10.0.0.1".parse().unwrap());
+        far.community = Some((65_535, 65_281));
         let mut near = Neighbor::new("fe80::2".parse().unwrap(), 65_002);
         near.interface = Some("eth1".to_owned());
         router.neighbors = vec![far, near];

@@ -1,6 +1,6 @@
 //! BGP messages of the feeder: an encoder and decoder that share nothing with the ones under test.
 //!
-//! RFC 4271, 4760 (IPv6 in MP_REACH_NLRI), 6793 (4-octet AS numbers, always). The decoder reads what
+//! RFC 4271, 4760 (IPv6 in MP_REACH_NLRI), 6793 (4-octet AS numbers, always), 8654. The decoder reads what
 //! another speaker sends to a feeder and refuses what it cannot follow; it does not judge attributes.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -9,8 +9,12 @@ use anyhow::{Context, bail, ensure};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 const HEADER: usize = 19;
-/// Room for everything after the header (RFC 4271 section 4.1: 4096 octets in all).
-const BODY_MAX: usize = 4096 - HEADER;
+/// The longest message (RFC 4271 section 4.1).
+pub const MESSAGE_MAX: usize = 4096;
+/// The longest message where both sides have the capability (RFC 8654).
+pub const EXTENDED_MAX: usize = 65_535;
+/// Room for everything after the header.
+const BODY_MAX: usize = MESSAGE_MAX - HEADER;
 const AS_TRANS: u16 = 23_456;
 
 /// Wraps a body in a header with a correct marker and length.
@@ -118,12 +122,17 @@ fn attribute(bytes: &mut Vec<u8>, flags: u8, kind: u8, value: &[u8]) {
     bytes.extend(value);
 }
 
-/// UPDATEs that announce `prefixes`, as few as they fit in. Prefixes of the family of the next hop only.
+/// UPDATEs that announce `prefixes`, as few as they fit in; extended messages (RFC 8654) only where the
+/// attributes alone are too long for others. Prefixes of the family of the next hop only.
 pub fn announce(attributes: &Attributes, prefixes: &[IpNet]) -> Vec<u8> {
     let shared = attributes.encode();
+    let room = |taken: usize| {
+        let whole = if taken + 17 <= BODY_MAX { BODY_MAX } else { EXTENDED_MAX - HEADER };
+        whole - taken
+    };
     match attributes.next_hop {
-        IpAddr::V4(_) => packed(prefixes, BODY_MAX - 4 - shared.len(), |nlri| update(&[], &shared, nlri)),
-        IpAddr::V6(next_hop) => packed(prefixes, BODY_MAX - 4 - shared.len() - 25, |nlri| {
+        IpAddr::V4(_) => packed(prefixes, room(4 + shared.len()), |nlri| update(&[], &shared, nlri)),
+        IpAddr::V6(next_hop) => packed(prefixes, room(4 + shared.len() + 25), |nlri| {
             let mut value = vec![0, 2, 1, 16];
             value.extend(next_hop.octets());
             value.push(0);
@@ -216,17 +225,38 @@ pub struct Update {
     pub announced: Vec<IpNet>,
     /// A digest of the attributes, next hop included, in an order of its own: equal for equal routes.
     pub digest: u64,
+    /// The attributes as they came, where something is announced.
+    pub attributes: Vec<u8>,
+}
+
+/// Flags and value of the attribute of type `kind` in attributes that [`decode`] has read.
+pub fn attribute_of(mut attributes: &[u8], kind: u8) -> Option<(u8, &[u8])> {
+    while let Some((&[flags, found], rest)) = attributes.split_first_chunk::<2>() {
+        let (size, rest) = if flags & 0x10 == 0 {
+            let (&size, rest) = rest.split_first()?;
+            (usize::from(size), rest)
+        } else {
+            let (size, rest) = rest.split_first_chunk::<2>()?;
+            (usize::from(u16::from_be_bytes(*size)), rest)
+        };
+        let (value, rest) = rest.split_at_checked(size)?;
+        if found == kind {
+            return Some((flags, value));
+        }
+        attributes = rest;
+    }
+    None
 }
 
 /// The length of the first message in `bytes`; `None` while its header is incomplete.
 ///
 /// # Errors
-/// When this is no BGP.
-pub fn length(bytes: &[u8]) -> anyhow::Result<Option<usize>> {
+/// When this is no BGP, or longer than `max`.
+pub fn length(bytes: &[u8], max: usize) -> anyhow::Result<Option<usize>> {
     let Some(header) = bytes.first_chunk::<HEADER>() else { return Ok(None) };
     ensure!(header[..16] == [0xff; 16], "a message without the marker");
     let length = usize::from(u16::from_be_bytes([header[16], header[17]]));
-    ensure!((HEADER..=4096).contains(&length), "a message of {length} octets");
+    ensure!((HEADER..=max).contains(&length), "a message of {length} octets");
     Ok(Some(length))
 }
 
@@ -260,6 +290,7 @@ fn decode_update(mut body: &[u8]) -> anyhow::Result<Update> {
     prefixes(take(&mut body, usize::from(withdrawn))?, false, &mut update.withdrawn)?;
     let size = u16_take(&mut body)?;
     let mut attributes = take(&mut body, usize::from(size))?;
+    let all = attributes;
     prefixes(body, false, &mut update.announced)?;
     while let Some((&[flags, kind], rest)) = attributes.split_first_chunk::<2>() {
         attributes = rest;
@@ -288,6 +319,9 @@ fn decode_update(mut body: &[u8]) -> anyhow::Result<Update> {
         }
     }
     ensure!(attributes.is_empty(), "an attribute that is cut short");
+    if !update.announced.is_empty() {
+        update.attributes = all.to_vec();
+    }
     Ok(update)
 }
 
@@ -346,7 +380,7 @@ mod tests {
 
     fn decode_all(mut bytes: &[u8]) -> Vec<Update> {
         let mut updates = Vec::new();
-        while let Some(size) = length(bytes).unwrap() {
+        while let Some(size) = length(bytes, EXTENDED_MAX).unwrap() {
             match decode(&bytes[..size]).unwrap() {
                 Message::Update(update) => updates.push(update),
                 other => panic!("{other:?}"),
@@ -388,6 +422,21 @@ mod tests {
     }
 
     #[test]
+    fn long_attributes_make_an_extended_message_and_are_found_in_it() {
+        let mut attributes = Attributes::new(&[65_001], "10.0.0.1".parse().unwrap());
+        attributes.large_communities = (0..500).map(|n| [65_001, 7, n]).collect();
+        attributes.raw = vec![0xc0, 199, 1, 42];
+        let bytes = announce(&attributes, &some_prefixes(false, 3));
+        assert!(length(&bytes, MESSAGE_MAX).is_err());
+        let updates = decode_all(&bytes);
+        assert_eq!(updates.len(), 1);
+        let (flags, value) = attribute_of(&updates[0].attributes, 32).unwrap();
+        assert_eq!((flags, value.len()), (0xd0, 6000));
+        assert_eq!(attribute_of(&updates[0].attributes, 199), Some((0xc0, [42].as_slice())));
+        assert_eq!(attribute_of(&updates[0].attributes, 8), None);
+    }
+
+    #[test]
     fn the_digest_tells_routes_apart() {
         let one = Attributes::new(&[1, 2], "10.0.0.1".parse().unwrap());
         let digest =
@@ -409,7 +458,7 @@ mod tests {
         #[test]
         fn no_bytes_make_the_decoder_panic(kind in 0u8..7, body in proptest::collection::vec(any::<u8>(), 0..200)) {
             let message = frame(kind, &body);
-            prop_assert_eq!(length(&message).unwrap(), Some(message.len()));
+            prop_assert_eq!(length(&message, MESSAGE_MAX).unwrap(), Some(message.len()));
             drop(decode(&message));
         }
     }

@@ -29,6 +29,8 @@ pub struct Config {
     pub router_id: Ipv4Addr,
     /// Prefixes to announce.
     pub networks: Vec<String>,
+    /// Prefixes to announce with a community: `no-export`, `65000:1`.
+    pub tagged: Vec<(String, String)>,
     /// Sessions.
     pub peers: Vec<Peer>,
 }
@@ -52,6 +54,14 @@ impl Config {
             write!(text, "{}", head("Advertisement", "networks"))?;
             let cidrs: Vec<String> = self.networks.iter().map(|network| format!("\"{network}\"")).collect();
             writeln!(text, "spec: {{source: {{static: {{cidrs: [{}]}}}}}}", cidrs.join(", "))?;
+        }
+        for (index, (prefix, community)) in self.tagged.iter().enumerate() {
+            write!(text, "{}", head("Advertisement", &format!("tagged{index}")))?;
+            writeln!(
+                text,
+                "spec:\n  source: {{static: {{cidrs: [\"{prefix}\"]}}}}\n  \
+                 attributes: {{communities: [\"{community}\"]}}"
+            )?;
         }
         for peer in &self.peers {
             let Peer { name, address, remote_as, timers, .. } = peer;

@@ -1,12 +1,8 @@
-//! Routers that go away: in order, without a word, for a moment.
+//! Routers that go away: in order, without a word, by a cut link.
 
 use anyhow::ensure;
-use bgp_speaker::query::RibView;
 
-use super::{Bed, HUB_NETWORKS, Plan, Program, peer_name, spoke_networks, until_path};
-use crate::agent::LIMIT;
-use crate::kernel::{Kind, Recorder};
-use crate::wait::until;
+use super::{Bed, Plan, Program, peer_name, spoke_networks};
 
 /// One router with both families, without Graceful Restart, its routes in the kernel.
 fn bed(program: Program) -> anyhow::Result<Bed> {
@@ -88,68 +84,4 @@ pub fn a_cut_link_is_noticed_at_once(program: Program) -> anyhow::Result<()> {
         router.ip("address add fd00:0:0:1::1/64 dev eth0 nodad")?;
     }
     until_routes(&bed, true)
-}
-
-/// A killed daemon that asked for Graceful Restart keeps its routes until it is back and has said all:
-/// those it names again are never touched in the kernel, the others go (RFC 4724 section 4.2).
-///
-/// # Errors
-/// As for every scenario.
-pub fn routes_of_a_restarting_router_stay(program: Program) -> anyhow::Result<()> {
-    let (kept, dropped) = (spoke_networks(1), ["10.150.0.0/16", "fd00:150::/32"]);
-    let mut plan = Plan::new()?;
-    let networks = &mut plan.spoke(program)?.router.networks;
-    for prefix in dropped {
-        networks.push(prefix.parse()?);
-    }
-    plan.session(1, false)?;
-    plan.session(1, true)?;
-    let mut bed = plan.up()?;
-    let all = || kept.iter().map(String::as_str).chain(dropped);
-    for prefix in all() {
-        bed.until_kernel(prefix, &[1])?;
-    }
-    for network in HUB_NETWORKS {
-        until_path(&bed.others[0], network, Some("65000"))?;
-    }
-
-    let recorder = Recorder::start(&bed.hub)?;
-    bed.others[0].signal("KILL")?;
-    until(LIMIT, "stale routes", || {
-        let routes = bed.agent.routes(RibView::Accepted, None)?;
-        ensure!(routes.len() == 4 && routes.iter().all(|route| route.stale && route.best), "{routes:?}");
-        Ok(Some(()))
-    })?;
-    for prefix in all() {
-        bed.until_kernel(prefix, &[1])?;
-    }
-
-    bed.others[0].router.networks.retain(|network| !dropped.contains(&network.to_string().as_str()));
-    bed.others[0].write_conf()?;
-    bed.others[0].start_again()?;
-    until(LIMIT, "only fresh routes", || {
-        let routes = bed.agent.routes(RibView::Accepted, None)?;
-        let fresh = routes.iter().all(|route| !route.stale && kept.contains(&route.prefix.to_string()));
-        ensure!(routes.len() == 2 && fresh, "{routes:?}");
-        Ok(Some(()))
-    })?;
-    for prefix in dropped {
-        bed.until_kernel(prefix, &[])?;
-    }
-    for v6 in [false, true] {
-        bed.agent.until_established(&peer_name(1, v6))?;
-        bed.until_kernel(&kept[usize::from(v6)], &[1])?;
-        until_path(&bed.others[0], HUB_NETWORKS[usize::from(v6)], Some("65000"))?;
-    }
-    let notices = recorder.stop()?.into_iter();
-    let touched: Vec<_> = notices
-        .filter(|notice| {
-            let route = notice.destination.map(|(address, length)| format!("{address}/{length}"));
-            matches!(notice.kind, Kind::NewRoute | Kind::DelRoute)
-                && notice.protocol == Some(199)
-                && route.is_some_and(|route| kept.contains(&route))
-        })
-        .collect();
-    ensure!(touched.is_empty(), "{touched:?}");
-    Ok(())
 }

@@ -30,14 +30,6 @@ pub enum Program {
 }
 
 impl Program {
-    /// The one of the others that a test needs as a third party.
-    pub fn counterpart(self) -> Self {
-        match self {
-            Self::Bird => Self::Frr,
-            _ => Self::Bird,
-        }
-    }
-
     /// Whether what it learns can go into the kernel, so that it forwards.
     pub fn forwards(self) -> bool {
         matches!(self, Self::Frr | Self::Bird)

@@ -1,4 +1,4 @@
-//! A table of 100 000 prefixes through a router, the hub and another router.
+//! A table of 100,000 prefixes from them to us, and from us to them.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use ipnet::{IpNet, Ipv4Net};
 
-use super::{Other, Plan, Program};
+use super::{Other, Peer, Plan, Program};
 use crate::agent::LIMIT;
 use crate::feeder::{Config, Feeder, load};
 use crate::netns::Netns;
@@ -18,73 +18,92 @@ const COUNT: usize = 100_000;
 /// For the whole scenario.
 const LONG: Duration = Duration::from_secs(55);
 
-/// What a feeder announces to the first router arrives in the hub's kernel and at the second router:
-/// the same prefixes everywhere; and when the feeder goes, they go everywhere.
+/// A hub and a router with a session that carries the table, and no prefixes of their own.
+fn plan(program: Program) -> anyhow::Result<Plan> {
+    let mut plan = Plan::new()?;
+    plan.config.networks.clear();
+    let router = &mut plan.spoke(program)?.router;
+    (router.kernel, router.graceful_restart) = (false, false);
+    router.networks.clear();
+    let (peer, neighbor) = plan.session(1, false)?;
+    peer.timers = "hold: 60s, connectRetry: 1s".to_owned();
+    neighbor.timers = Some((20, 60));
+    Ok(plan)
+}
+
+/// A feeder that has announced the table, and its prefixes.
+fn feeder(source: &Netns) -> anyhow::Result<(Feeder, BTreeSet<IpNet>)> {
+    let config = Config::new(FEEDER_AS, [7, 7, 7, 7].into());
+    let feeder = Feeder::connect(source, None, "10.0.9.1:179".parse()?, &config, LIMIT)?;
+    let table = load::internet(COUNT, 42, FEEDER_AS, "10.0.9.2".parse()?);
+    let prefixes = table.iter().flat_map(|group| group.prefixes.iter().copied()).collect();
+    feeder.send(&load::announcements(&table))?;
+    Ok((feeder, prefixes))
+}
+
+/// A namespace for the feeder, on a link to `netns`.
+fn source(netns: &Netns) -> anyhow::Result<Netns> {
+    let source = Netns::fresh()?;
+    source.link(("eth0", &["10.0.9.2/24"]), netns, ("feeder", &["10.0.9.1/24"]))?;
+    Ok(source)
+}
+
+/// What a feeder announces to the router arrives in our kernel: exactly those prefixes; and when the feeder
+/// goes, they go.
 ///
 /// # Errors
 /// When a set differs; with some of the differences.
-pub fn a_large_table_arrives_whole_and_goes_whole(program: Program) -> anyhow::Result<()> {
+pub fn a_large_table_comes_from_them(program: Program) -> anyhow::Result<()> {
     let deadline = Instant::now() + LONG;
     let left = || deadline.saturating_duration_since(Instant::now());
-    let mut plan = Plan::new()?;
-    let netns = plan.spoke(program)?.netns.clone();
-    plan.spoke(program)?;
-    for n in [1, 2] {
-        plan.session(n, false)?;
-        let router = &mut plan.spokes[n - 1].router;
-        (router.kernel, router.graceful_restart) = (false, false);
-        router.networks.clear();
-        for neighbor in &mut router.neighbors {
-            neighbor.timers = Some((20, 60));
-        }
-    }
-    plan.config.networks.clear();
-    for peer in &mut plan.config.peers {
-        peer.timers = "hold: 60s, connectRetry: 1s".to_owned();
-    }
-    let source = Netns::fresh()?;
-    source.link(("eth0", &["10.0.9.2/24"]), &netns, ("feeder", &["10.0.9.1/24"]))?;
+    let mut plan = plan(program)?;
+    let source = source(&plan.spokes[0].netns)?;
     let mut neighbor = Neighbor::new("10.0.9.2".parse()?, FEEDER_AS);
     (neighbor.v6, neighbor.passive) = (false, true);
     plan.spokes[0].router.neighbors.push(neighbor);
-
-    let bed = plan.start()?;
-    for n in [1, 2] {
-        bed.agent.until_established(&super::peer_name(n, false))?;
-    }
-    let config = Config::new(FEEDER_AS, [7, 7, 7, 7].into());
-    let feeder = Feeder::connect(&source, None, "10.0.9.1:179".parse()?, &config, LIMIT)?;
-    let table = load::internet(COUNT, 42, FEEDER_AS, "10.0.9.2".parse()?);
-    let expected: BTreeSet<IpNet> = table.iter().flat_map(|group| group.prefixes.iter().copied()).collect();
-    feeder.send(&load::announcements(&table))?;
-
-    until(left(), "the table in the hub", || {
-        let status = bed.agent.status()?;
-        ensure!(
-            status.fib.routes_v4 == COUNT as u64 && status.fib.pending == 0,
-            "{} routes, {} pending",
-            status.fib.routes_v4,
-            status.fib.pending
-        );
-        Ok(Some(()))
-    })?;
+    let bed = plan.up_but_for_feeders()?;
+    let (feeder, expected) = feeder(&source)?;
+    let until_count = |count: u64| {
+        until(left(), &format!("{count} routes in the hub's kernel"), || {
+            let fib = bed.agent.status()?.fib;
+            ensure!(
+                (fib.routes_v4, fib.pending) == (count, 0),
+                "{} routes, {} pending",
+                fib.routes_v4,
+                fib.pending
+            );
+            Ok(Some(()))
+        })
+    };
+    until_count(COUNT as u64)?;
     equal(&expected, &kernel(&bed.hub)?).context("in the hub's kernel")?;
-    until(left(), "the table at the second router", || {
-        let there = learned(&bed.others[1])?;
-        equal(&expected, &there).map(Some)
-    })?;
-
     drop(feeder);
-    until(left(), "an empty kernel", || {
-        let left = bed.agent.status()?.fib.routes_v4;
-        ensure!(left == 0, "{left} routes are left");
-        Ok(Some(()))
-    })?;
-    equal(&BTreeSet::new(), &kernel(&bed.hub)?).context("in the hub's kernel, afterwards")?;
-    until(left(), "an empty second router", || {
-        let there = learned(&bed.others[1])?;
-        equal(&BTreeSet::new(), &there).map(Some)
-    })
+    until_count(0)?;
+    equal(&BTreeSet::new(), &kernel(&bed.hub)?).context("in the hub's kernel, afterwards")
+}
+
+/// What a feeder announces to us arrives at the router: exactly those prefixes; and when the feeder goes,
+/// they go.
+///
+/// # Errors
+/// When a set differs; with some of the differences.
+pub fn a_large_table_goes_to_them(program: Program) -> anyhow::Result<()> {
+    let deadline = Instant::now() + LONG;
+    let left = || deadline.saturating_duration_since(Instant::now());
+    let mut plan = plan(program)?;
+    let source = source(&plan.hub)?;
+    plan.config.peers.push(Peer {
+        name: "feeder".to_owned(),
+        address: "10.0.9.2".parse()?,
+        remote_as: FEEDER_AS,
+        spec: vec!["passive: Always".to_owned()],
+        ..plan.config.peers[0].clone()
+    });
+    let bed = plan.up_but_for_feeders()?;
+    let (feeder, expected) = feeder(&source)?;
+    until(left(), "the table at the router", || equal(&expected, &learned(&bed.others[0])?).map(Some))?;
+    drop(feeder);
+    until(left(), "an empty router", || equal(&BTreeSet::new(), &learned(&bed.others[0])?).map(Some))
 }
 
 /// The prefixes a router has from BGP; BIRD's table also has those of its links.

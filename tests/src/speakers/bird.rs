@@ -45,7 +45,8 @@ fn write_neighbor(
     writeln!(text, "  local {source}as {};", router.local_as)?;
     let interface = neighbor.interface.as_ref().map_or_else(String::new, |name| format!("%{name}"));
     writeln!(text, "  neighbor {}{interface} as {};", neighbor.address, neighbor.remote_as)?;
-    writeln!(text, "  connect delay time 0;\n  connect retry time 1;\n  error wait time 1, 5;")?;
+    writeln!(text, "  connect delay time 0;\n  error wait time 1, 5;")?;
+    writeln!(text, "  connect retry time {};", neighbor.connect_retry)?;
     match neighbor.multihop {
         Some(hops) => writeln!(text, "  multihop {hops};")?,
         None => writeln!(text, "  direct;")?,
@@ -66,6 +67,8 @@ fn write_neighbor(
     if neighbor.passive {
         writeln!(text, "  passive on;")?;
     }
+    // Off in the program unless asked for (RFC 8654).
+    writeln!(text, "  enable extended messages on;")?;
     writeln!(text, "  graceful restart {};", if router.graceful_restart { "on" } else { "off" })?;
     if neighbor.two_octet_as {
         writeln!(text, "  enable as4 off;")?;
@@ -79,9 +82,12 @@ fn write_neighbor(
         let limit = neighbor
             .max_prefixes
             .map_or_else(String::new, |limit| format!(" import limit {limit} action disable;"));
+        let community = neighbor
+            .community
+            .map_or_else(String::new, |(high, low)| format!(" bgp_community.add(({high}, {low}));"));
         writeln!(
             text,
-            "  {family} {{ import all; export where source ~ [ RTS_STATIC, RTS_BGP ];{extended}{limit} }};"
+            "  {family} {{ import all; export filter {{ if source !~ [ RTS_STATIC, RTS_BGP ] then reject;{community} accept; }};{extended}{limit} }};"
         )?;
     }
     writeln!(text, "}}")

@@ -43,8 +43,20 @@ fn write_router(text: &mut String, router: &Router) -> std::fmt::Result {
             if let Some(limit) = neighbor.max_prefixes {
                 writeln!(text, "  neighbor {} maximum-prefix {limit}", neighbor.address)?;
             }
+            if neighbor.community.is_some() {
+                writeln!(text, "  neighbor {0} route-map to-{0} out", neighbor.address)?;
+            }
         }
         writeln!(text, "  maximum-paths 8\n exit-address-family")?;
+    }
+    for neighbor in &router.neighbors {
+        if let Some((high, low)) = neighbor.community {
+            writeln!(
+                text,
+                "route-map to-{} permit 10\n set community {high}:{low} additive",
+                neighbor.address
+            )?;
+        }
     }
     Ok(())
 }
@@ -53,7 +65,7 @@ fn write_neighbor(text: &mut String, neighbor: &Neighbor) -> std::fmt::Result {
     let address = neighbor.address;
     writeln!(text, " neighbor {address} remote-as {}", neighbor.remote_as)?;
     // The program waits 10 s with this profile before it tries again; tests have no time for that.
-    writeln!(text, " neighbor {address} timers connect 1")?;
+    writeln!(text, " neighbor {address} timers connect {}", neighbor.connect_retry)?;
     if let Some((keepalive, hold)) = neighbor.timers {
         writeln!(text, " neighbor {address} timers {keepalive} {hold}")?;
     }
