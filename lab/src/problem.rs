@@ -60,10 +60,12 @@ impl Findings {
 
 /// The known word nearest to `word`, if one is near enough to be what was meant.
 pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let word = word.to_lowercase();
     known
         .into_iter()
-        .map(|candidate| (distance(word, candidate), candidate))
-        .filter(|(distance, candidate)| *distance <= 1 + candidate.len() / 4)
+        .map(|candidate| (distance(&word, &candidate.to_lowercase()), candidate))
+        // Of a word as short as the distance nothing would be left.
+        .filter(|(distance, candidate)| *distance <= 1 + candidate.len() / 4 && *distance < candidate.len())
         .min()
         .map(|(_, candidate)| candidate)
 }
@@ -93,10 +95,17 @@ mod tests {
 
     #[test]
     fn the_nearest_word_is_offered_only_when_it_is_near() {
-        let cases =
-            [("biinds", Some("binds")), ("bind", Some("binds")), ("quux", None), ("exec", Some("exec"))];
+        let cases = [
+            ("biinds", Some("binds")),
+            ("bind", Some("binds")),
+            ("quux", None),
+            ("exec", Some("exec")),
+            ("Labels", Some("labels")),
+            ("b", Some("B")),
+            ("c", None),
+        ];
         for (word, expected) in cases {
-            assert_eq!(nearest(word, ["binds", "exec", "image", "labels"]), expected, "{word}");
+            assert_eq!(nearest(word, ["binds", "exec", "image", "labels", "a", "B"]), expected, "{word}");
         }
     }
 }

@@ -78,7 +78,7 @@ impl<'t> Reader<'t, '_> {
                 Event::DocumentStart(_) if root.is_some() => {
                     return Err(problem(
                         line,
-                        "a second YAML document starts here; a topology is one document",
+                        "a second YAML document starts here; put each topology in a file of its own",
                     ));
                 }
                 Event::StreamStart | Event::DocumentStart(_) | Event::DocumentEnd | Event::Nothing => {}
@@ -91,7 +91,10 @@ impl<'t> Reader<'t, '_> {
     fn next(&mut self) -> Result<(Event<'t>, usize), Problem> {
         match self.parser.next() {
             Some(Ok((event, span))) => Ok((event, span.start.line())),
-            Some(Err(error)) => Err(problem(error.marker().line(), &format!("not YAML: {}", error.info()))),
+            Some(Err(error)) => {
+                let text = format!("not YAML: {}; {}", error.info(), remedy(error.info()));
+                Err(problem(error.marker().line(), &text))
+            }
             None => Ok((Event::StreamEnd, 0)),
         }
     }
@@ -99,7 +102,10 @@ impl<'t> Reader<'t, '_> {
     fn value(&mut self, event: Event<'t>, line: usize, depth: usize) -> Result<Yaml, Problem> {
         self.values += 1;
         if depth > MAX_DEPTH || self.values > MAX_VALUES {
-            return Err(problem(line, "the file nests or repeats too much to be a topology"));
+            return Err(problem(
+                line,
+                "the file nests or repeats too much to be a topology; make it smaller",
+            ));
         }
         let (value, anchor) = match event {
             Event::Scalar(text, style, anchor, _) => (scalar(&text, style), anchor),
@@ -116,13 +122,16 @@ impl<'t> Reader<'t, '_> {
             Event::MappingStart(anchor, _) => (self.mapping(depth)?, anchor),
             Event::Alias(id) => {
                 let Some(named) = self.anchors.get(&id) else {
-                    return Err(problem(line, "this alias names no anchor above it"));
+                    return Err(problem(
+                        line,
+                        "this alias names no anchor above it; define it with & above this line",
+                    ));
                 };
                 self.values += named.values();
                 // The line of the use, not of the anchor: that is where the reader must look.
                 return Ok(Yaml { line, value: named.value.clone() });
             }
-            _ => return Err(problem(line, "not YAML: a value is missing here")),
+            _ => return Err(problem(line, "not YAML: a value is missing here; add one")),
         };
         let yaml = Yaml { line, value };
         if anchor > 0 {
@@ -146,12 +155,12 @@ impl<'t> Reader<'t, '_> {
                 Value::Scalar(text) => text,
                 Value::Null => String::new(),
                 Value::Seq(_) | Value::Map(_) => {
-                    self.findings.refuse(line, "a key must be a text");
+                    self.findings.refuse(line, "a key must be a text; quote it");
                     continue;
                 }
             };
             if text == "<<" {
-                merge(value, &mut merged, self.findings);
+                merge(value, &mut merged)?;
             } else if let Some((first, _)) = entries.iter().find(|(known, _)| known.text == text) {
                 let first = first.line;
                 self.findings.refuse(
@@ -172,12 +181,40 @@ impl<'t> Reader<'t, '_> {
 }
 
 /// `<<`: a mapping or a list of mappings, whose keys count where the mapping itself has none.
-fn merge(value: Yaml, merged: &mut Vec<(Key, Yaml)>, findings: &mut Findings) {
+fn merge(value: Yaml, merged: &mut Vec<(Key, Yaml)>) -> Result<(), Problem> {
     match value.value {
         Value::Map(entries) => merged.extend(entries),
-        Value::Seq(items) => items.into_iter().for_each(|item| merge(item, merged, findings)),
-        Value::Null | Value::Scalar(_) => findings.refuse(value.line, "\"<<\" takes a mapping"),
+        Value::Seq(items) => items.into_iter().try_for_each(|item| merge(item, merged))?,
+        Value::Null | Value::Scalar(_) => {
+            return Err(problem(
+                value.line,
+                "\"<<\" takes a mapping; name one with an anchor, such as *base",
+            ));
+        }
     }
+    Ok(())
+}
+
+/// What people do about the parser's more common complaints.
+fn remedy(complaint: &str) -> &'static str {
+    const REMEDIES: [(&str, &str); 11] = [
+        ("tab", "indent with spaces"),
+        (
+            "mapping values are not allowed",
+            "put a space after a key's colon, and quote a text with a colon in it",
+        ),
+        ("unknown anchor", "define it with & above this line"),
+        ("end of stream", "close the quote"),
+        ("quoted scalar", "close the quote, and double a backslash inside double quotes"),
+        ("did not find expected ',' or '}'", "close the brace, and quote a text with a colon or comma in it"),
+        ("expected ',' or ']'", "close the bracket, and quote a text with a colon or comma in it"),
+        ("recursion limit", "nest less deep"),
+        ("unprintable character", "remove it"),
+        ("simple key", "put a colon and a space after the key"),
+        ("plain scalar cannot start", "quote it"),
+    ];
+    let found = REMEDIES.iter().find(|(part, _)| complaint.contains(part));
+    found.map_or("check quotes, brackets and the indentation here and above", |(_, remedy)| remedy)
 }
 
 fn scalar(text: &str, style: ScalarStyle) -> Value {

@@ -7,7 +7,7 @@
 mod support;
 
 use lab::{Lab, LabError, Loss};
-use support::{File, THREE, pings, text};
+use support::{File, THREE, pings, runner, text};
 
 fn percent(percent: f64) -> Loss {
     Loss::percent(percent).unwrap()
@@ -57,8 +57,7 @@ fn a_share_of_the_packets_is_lost_each_way() {
 
 fn netem(file: &File, args: &[&str]) -> (bool, String) {
     let lab = ["netem", args[0], "--lab", &file.name];
-    let runner = env!("CARGO_BIN_EXE_towpath-lab");
-    let output = std::process::Command::new(runner).args(lab).args(&args[1..]).output().unwrap();
+    let output = runner().args(lab).args(&args[1..]).output().unwrap();
     let text = [output.stdout, output.stderr].concat();
     (output.status.success(), String::from_utf8(text).unwrap())
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use lab::{Exit, Lab, LabError, until};
 use rustix::process::Signal;
-use support::{File, THREE, kill, pings, text};
+use support::{File, THREE, kill, pings, runner, text};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -63,7 +63,7 @@ fn a_killed_holder_takes_everything_with_it() {
     let path = file.path().join("topo.clab.yml");
     let topology = fs::read_to_string(&path).unwrap().replace("MARK", &file.marker());
     fs::write(&path, topology).unwrap();
-    let run = |args: &[&str]| Command::new(env!("CARGO_BIN_EXE_towpath-lab")).args(args).output().unwrap();
+    let run = |args: &[&str]| runner().args(args).output().unwrap();
     assert!(run(&["up", path.to_str().unwrap()]).status.success());
     let lab = Lab::running(&file.name).unwrap();
     let main = lab.node("b").pid().unwrap();
@@ -82,7 +82,7 @@ fn a_killed_holder_takes_everything_with_it() {
 #[test]
 fn a_killed_caller_takes_the_lab_with_it_before_it_is_up() {
     let file = File::new("orphan", " nodes: {a: {exec: [sleep 3600]}}\n");
-    let mut up = Command::new(env!("CARGO_BIN_EXE_towpath-lab")).arg("up").arg(file.path()).spawn().unwrap();
+    let mut up = runner().arg("up").arg(file.path()).spawn().unwrap();
     let log = file.state().join("a.log");
     until(PATIENCE, || fs::read_to_string(&log).is_ok_and(|text| text.contains("sleep 3600"))).unwrap();
     up.kill().unwrap();

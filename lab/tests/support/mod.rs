@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use lab::Lab;
 use rustix::process::{Pid, Signal};
@@ -57,6 +58,14 @@ impl File {
             self.name.bytes().fold(0_u64, |sum, byte| sum * 31 % 1_000_000_007 + u64::from(byte))
         )
     }
+}
+
+/// The lab runner as people start it; it is `towpath` in its labs too.
+pub(crate) fn runner() -> Command {
+    let runner = env!("CARGO_BIN_EXE_towpath-lab");
+    let mut command = Command::new(runner);
+    command.env("TOWPATH_BIN", runner);
+    command
 }
 
 /// What the machine still has of lab `name`: processes (helpers by their arguments, programs of nodes
