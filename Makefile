@@ -39,7 +39,8 @@ demo: setup-demo ## two racks on this machine: sessions, routes, traffic, a dyin
 test: setup lint unit labs ## everything a change must pass
 
 unit: ## tables, properties, virtual clocks, and single parts on a real kernel
-	cargo test --release --locked --workspace --exclude towpath-tests
+	export TOWPATH_TOOLS="$$(tests/setup/packages.sh)" && \
+	  cargo test --release --locked --workspace --exclude towpath-tests
 
 labs: setup build ## real daemons and a real kernel in namespaces
 	export TOWPATH_TOOLS="$$(tests/setup/packages.sh)" && \

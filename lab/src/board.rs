@@ -56,6 +56,15 @@ impl Board {
         }
     }
 
+    /// Waits for `time`, unless the lab is given up before.
+    pub(crate) fn delay(&self, time: Duration) -> Result<(), GivenUp> {
+        let (schedule, _) = self
+            .changed
+            .wait_timeout_while(self.lock(), time, |schedule| schedule.failure().is_none())
+            .unwrap_or_else(PoisonError::into_inner);
+        if schedule.failure().is_some() { Err(GivenUp) } else { Ok(()) }
+    }
+
     pub(crate) fn created(&self) {
         self.change(Schedule::created);
     }

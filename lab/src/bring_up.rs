@@ -3,7 +3,7 @@
 //! Nodes meet on the [`Board`], which says who may do what next. A stage that fails gives the whole
 //! lab up; a command of the file that fails is told and is no reason to.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::os::fd::OwnedFd;
@@ -16,12 +16,13 @@ use anyhow::{Context, bail};
 
 use crate::board::{Board, GivenUp};
 use crate::commands;
+use crate::control::{self, Request};
 use crate::helper;
 use crate::holder::{LabEvent, tell};
 use crate::node::NodeEvent;
 use crate::reaper::Reaper;
 use crate::schedule::Schedule;
-use crate::stage::{Stage, WaitFor};
+use crate::stage::{Phase, Stage, Target, WaitFor};
 use crate::state::{Plan, StateDir};
 use crate::topology::{Network, NodeSpec, Topology};
 use crate::wires::Wires;
@@ -57,6 +58,10 @@ pub(crate) fn run(state: &StateDir) -> anyhow::Result<()> {
 fn schedule(topology: &Topology) -> Schedule {
     let mut waits: BTreeMap<WaitFor, Vec<WaitFor>> = BTreeMap::new();
     for (name, node) in &topology.nodes {
+        for (stage, spec) in &node.stages {
+            let stage = WaitFor { node: name.clone(), stage: *stage };
+            waits.entry(stage).or_default().extend(spec.wait_for.iter().cloned());
+        }
         if let Network::Container(other) = &node.network {
             let stage = |node: &str| WaitFor { node: node.to_owned(), stage: Stage::Create };
             waits.entry(stage(name)).or_default().push(stage(other));
@@ -74,13 +79,21 @@ fn schedule(topology: &Topology) -> Schedule {
         }
     }
     let at_most = 2 * std::thread::available_parallelism().map_or(2, usize::from);
-    Schedule::new(topology.nodes.keys().cloned(), waits, BTreeSet::new(), at_most)
+    let late = |(name, node): (&String, &NodeSpec)| {
+        let commands = node.stages.get(&Stage::Create).is_some_and(|create| !create.exec.is_empty());
+        (commands || !node.startup_delay.is_zero()).then(|| name.clone())
+    };
+    let held = topology.nodes.iter().filter_map(late).collect();
+    Schedule::new(topology.nodes.keys().cloned(), waits, held, at_most)
 }
 
 /// Nothing keeps the node from getting its links as soon as it is created. Two such nodes get their
 /// common links at once, with carrier; a node that waits for others is waited for by nobody.
 fn is_free(node: &NodeSpec) -> bool {
+    let early = [Stage::Create, Stage::CreateLinks];
     matches!(node.network, Network::None)
+        && node.startup_delay.is_zero()
+        && !node.stages.keys().any(|stage| early.contains(stage))
 }
 
 struct Lab {
@@ -99,6 +112,12 @@ struct Place {
     netns: OwnedFd,
 }
 
+impl Place {
+    fn netns(&self) -> anyhow::Result<OwnedFd> {
+        self.netns.try_clone().context("keeping its network namespace open")
+    }
+}
+
 impl Lab {
     fn live(&self, name: &str) {
         if let Err(error) = self.stages(name)
@@ -110,30 +129,75 @@ impl Lab {
 
     fn stages(&self, name: &str) -> anyhow::Result<()> {
         let spec = self.plan.topology.nodes.get(name).context("no such node")?;
-        self.board.enter(name, Stage::Create)?;
-        self.board.turn(name)?;
-        self.board.doing(name, "is created".to_owned());
-        let place = self.create(name, spec)?;
-        let netns = || place.netns.try_clone().context("keeping its network namespace open");
-        if is_free(spec) {
-            self.wires.ready(name, netns()?)?;
+        if !spec.startup_delay.is_zero() {
+            self.board.doing(name, format!("starts {} s late", spec.startup_delay.as_secs()));
+            self.board.delay(spec.startup_delay)?;
         }
-        self.board.created();
-        self.board.end(name, Stage::Create);
-
-        self.board.enter(name, Stage::CreateLinks)?;
-        self.board.doing(name, "gets its links".to_owned());
-        self.wires.ready(name, netns()?)?;
-        self.wires.attach(name)?;
-        self.board.end(name, Stage::CreateLinks);
-
-        self.board.enter(name, Stage::Configure)?;
-        self.board.end(name, Stage::Configure);
+        let place = self.stage(name, spec, Stage::Create, || {
+            self.board.turn(name)?;
+            self.board.doing(name, "is created".to_owned());
+            let created = self.create(name, spec);
+            self.board.created();
+            let place = created?;
+            if is_free(spec) {
+                self.wires.ready(name, place.netns()?)?;
+            }
+            Ok(place)
+        })?;
+        self.stage(name, spec, Stage::CreateLinks, || {
+            self.board.doing(name, "gets its links".to_owned());
+            self.wires.ready(name, place.netns()?)?;
+            self.wires.attach(name)
+        })?;
+        self.stage(name, spec, Stage::Configure, || Ok(()))?;
         for argv in &spec.exec {
-            self.exec(name, argv, spec);
+            self.exec(name, argv, Target::Container);
+        }
+        // Health and end take their time, and are played only where somebody is interested.
+        if self.waited_for(name, Stage::Healthy) || spec.stages.contains_key(&Stage::Healthy) {
+            self.stage(name, spec, Stage::Healthy, || {
+                self.board.doing(name, "is not healthy yet".to_owned());
+                self.ask(name, &Request::AwaitHealthy)
+            })?;
+        }
+        if self.waited_for(name, Stage::Exit) || spec.stages.contains_key(&Stage::Exit) {
+            // Who waits for its end is not up before; nobody else has to wait for it.
+            self.board.settle(name);
+            self.stage(name, spec, Stage::Exit, || self.ask(name, &Request::AwaitExit))?;
         }
         self.board.settle(name);
         Ok(())
+    }
+
+    /// One stage: what it waits for, its commands on entering, its work, its commands on exit.
+    fn stage<T>(
+        &self,
+        name: &str,
+        spec: &NodeSpec,
+        stage: Stage,
+        work: impl FnOnce() -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        self.board.enter(name, stage)?;
+        let commands = spec.stages.get(&stage).map(|stage| stage.exec.as_slice()).unwrap_or_default();
+        let run = |phase| {
+            for command in commands.iter().filter(|command| command.phase == phase) {
+                self.exec(name, &command.argv, command.target);
+            }
+        };
+        run(Phase::OnEnter);
+        let outcome = work()?;
+        run(Phase::OnExit);
+        self.board.end(name, stage);
+        Ok(outcome)
+    }
+
+    fn waited_for(&self, name: &str, stage: Stage) -> bool {
+        let mut stages = self.plan.topology.nodes.values().flat_map(|node| node.stages.values());
+        stages.any(|other| other.wait_for.iter().any(|wait| wait.node == name && wait.stage == stage))
+    }
+
+    fn ask(&self, name: &str, request: &Request) -> anyhow::Result<()> {
+        control::call(&self.state.socket(name), request, &[], Duration::MAX).map(|_| ()).map_err(Into::into)
     }
 
     /// Starts a node; returns once its process 1 serves requests.
@@ -144,7 +208,8 @@ impl Lab {
         };
         let args: Vec<&str> = [name].into_iter().chain(shared.as_deref()).collect();
         let mut command = helper::step(Path::new(helper::SELF), "node", &self.state, &args);
-        let log = File::create(self.state.log(name)).context("creating its log")?;
+        let log = File::options().append(true).create(true).open(self.state.log(name));
+        let log = log.context("creating its log")?;
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
         let (mut child, _ended) = self.reaper.spawn(&mut command).context("starting it")?;
         let output = child.stdout.take().context("it has no output")?;
@@ -177,10 +242,14 @@ impl Lab {
     }
 
     /// Runs one command; a failure is told and does not stop the lab.
-    fn exec(&self, name: &str, argv: &[String], spec: &NodeSpec) {
+    fn exec(&self, name: &str, argv: &[String], target: Target) {
         let line = argv.join(" ");
         self.board.doing(name, format!("runs `{line}`"));
-        if let Err(error) = commands::in_node(&self.state, name, argv, &spec.env) {
+        let outcome = match target {
+            Target::Container => commands::in_node(&self.state, name, argv, &self.plan.topology),
+            Target::Host => commands::on_host(&self.state, name, argv, &self.plan.topology, &self.reaper),
+        };
+        if let Err(error) = outcome {
             tell(&LabEvent::Warning(format!("node {name}: exec `{line}`: {error:#}")));
         }
     }

@@ -1,16 +1,20 @@
 //! The commands a file names, run while a lab comes up; what they print goes to the node's log.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 
 use crate::control::{self, Request};
-use crate::reaper::Exit;
+use crate::launch::Program;
+use crate::reaper::{Exit, Reaper};
 use crate::state::StateDir;
+use crate::topology::Topology;
 
 /// Longest run of one command; scripts there poll for what others do.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -23,26 +27,71 @@ pub(crate) fn in_node(
     state: &StateDir,
     node: &str,
     argv: &[String],
-    env: &BTreeMap<String, String>,
+    topology: &Topology,
 ) -> anyhow::Result<()> {
-    let mut log = File::options().append(true).open(state.log(node))?;
+    let env = topology.nodes.get(node).map(|spec| spec.env.clone()).unwrap_or_default();
+    logged(state, node, argv, |writer| {
+        let null = File::open("/dev/null")?;
+        let request = Request::Exec(Program { argv: argv.to_vec(), env, ..Program::default() });
+        let fds = [null.as_fd(), writer.as_fd(), writer.as_fd()];
+        Ok(control::call(&state.socket(node), &request, &fds, PATIENCE)?.exit)
+    })
+}
+
+/// Runs `argv` among the machine's files, in the folder of the topology, for `node`; its network is
+/// that of the lab's own host.
+///
+/// # Errors
+/// When it fails, with the last line it printed.
+pub(crate) fn on_host(
+    state: &StateDir,
+    node: &str,
+    argv: &[String],
+    topology: &Topology,
+    reaper: &Reaper,
+) -> anyhow::Result<()> {
+    let [program, args @ ..] = argv else { bail!("no program is named") };
+    logged(state, node, argv, |writer| {
+        let mut command = Command::new(program);
+        command.args(args).stdin(Stdio::null()).process_group(0);
+        command.current_dir(topology.file.parent().unwrap_or(Path::new("/")));
+        command.stdout(writer.try_clone()?).stderr(writer.try_clone()?);
+        let (child, ended) = reaper.spawn(&mut command)?;
+        drop(command);
+        match ended.recv_timeout(PATIENCE) {
+            Ok(exit) => Ok(Some(exit)),
+            Err(_) => {
+                crate::programs::kill_group(child.id());
+                bail!("not done within {PATIENCE:?}; killed")
+            }
+        }
+    })
+}
+
+/// Runs a command whose output goes to the log of `node`.
+fn logged(
+    state: &StateDir,
+    node: &str,
+    argv: &[String],
+    run: impl FnOnce(&std::io::PipeWriter) -> anyhow::Result<Option<Exit>>,
+) -> anyhow::Result<()> {
+    // The log of a node that is not created yet begins here.
+    let log = state.log(node);
+    let mut log = File::options().append(true).create(true).open(&log).context("opening the node's log")?;
     writeln!(log, "[lab] exec: {}", argv.join(" "))?;
     let (mut reader, writer) = std::io::pipe()?;
-    let null = File::open("/dev/null")?;
-    let request = Request::Exec { argv: argv.to_vec(), env: env.clone() };
-    let (answer, output) = std::thread::scope(|scope| {
+    let (exit, output) = std::thread::scope(|scope| {
         let output = scope.spawn(move || {
             let mut output = Vec::new();
             reader.read_to_end(&mut output).map(|_| output)
         });
-        let fds = [null.as_fd(), writer.as_fd(), writer.as_fd()];
-        let answer = control::call(&state.socket(node), &request, &fds, PATIENCE);
+        let exit = run(&writer);
         drop(writer);
-        (answer, output.join())
+        (exit, output.join())
     });
     let output = output.map_err(|_| anyhow::anyhow!("reading its output panicked"))??;
     log.write_all(&output)?;
-    judge(answer?.exit, &output)
+    judge(exit?, &output)
 }
 
 fn judge(exit: Option<Exit>, output: &[u8]) -> anyhow::Result<()> {
@@ -50,7 +99,11 @@ fn judge(exit: Option<Exit>, output: &[u8]) -> anyhow::Result<()> {
         Some(Exit::Code(0)) | None => Ok(()),
         Some(exit) => {
             let said = String::from_utf8_lossy(output);
-            bail!("exit code {}: {}", exit.shell_code(), said.trim().lines().last().unwrap_or_default())
+            let code = exit.shell_code();
+            match said.trim().lines().last() {
+                Some(last) => bail!("exit code {code}: {last}"),
+                None => bail!("exit code {code}"),
+            }
         }
     }
 }

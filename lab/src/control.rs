@@ -4,7 +4,6 @@
 //! program it starts; closing the connection ends that program. The socket is a file only the
 //! lab's owner can open.
 
-use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, IoSlice, IoSliceMut, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -18,6 +17,8 @@ use rustix::net::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::health::Health;
+use crate::launch::Program;
 use crate::netem::{self, Impairment};
 use crate::nft::Loss;
 use crate::reaper::Exit;
@@ -28,10 +29,11 @@ use crate::reaper::Exit;
 pub(crate) enum Request {
     Status,
     /// Runs a program with the descriptors sent along; answered when it has ended.
-    Exec {
-        argv: Vec<String>,
-        env: BTreeMap<String, String>,
-    },
+    Exec(Program),
+    /// Answered when the health check has succeeded.
+    AwaitHealthy,
+    /// Answered when the main process has ended once.
+    AwaitExit,
     /// To the main process; SIGKILL, SIGSTOP and SIGCONT reach all it has started. SIGKILL also
     /// suspends its automatic restart.
     Signal {
@@ -71,10 +73,6 @@ pub(crate) enum Request {
     /// Answered with the impairment, if there is one.
     NetemOf {
         device: String,
-    },
-    AlternativeName {
-        device: String,
-        name: String,
     },
     Write {
         path: PathBuf,
@@ -116,9 +114,17 @@ pub struct Status {
     pub last_exit: Option<Exit>,
     /// Killed or stopped on request: it is not restarted until it is started.
     pub suspended: bool,
+    /// It ended, and its restart policy leaves it so.
+    pub finished: bool,
+    /// What its health check has found; `None`: it has none.
+    pub health: Option<Health>,
 }
 
 impl Response {
+    pub(crate) fn about(status: Status) -> Self {
+        Self { status: Some(status), ..Self::default() }
+    }
+
     pub(crate) fn of(outcome: io::Result<()>) -> Self {
         Self { error: outcome.err().map(|error| error.to_string()), ..Self::default() }
     }
@@ -149,7 +155,7 @@ pub(crate) fn call(
     }
 }
 
-fn send(stream: &UnixStream, request: &Request, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+pub(crate) fn send(stream: &UnixStream, request: &Request, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut line = serde_json::to_vec(request)?;
     line.push(b'\n');
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];

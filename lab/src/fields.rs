@@ -5,7 +5,10 @@
 
 use std::collections::BTreeMap;
 
+use crate::lifecycle::{self, Healthcheck};
 use crate::problem::{Findings, nearest};
+use crate::stage::Stage;
+use crate::stage_file::{self, StageFields};
 use crate::yaml::{Key, Value, Yaml};
 
 /// A text and the line it stands in.
@@ -25,6 +28,12 @@ pub(crate) struct Fields {
     pub(crate) user: Option<At>,
     pub(crate) hostname: Option<At>,
     pub(crate) network_mode: Option<At>,
+    pub(crate) restart_policy: Option<At>,
+    pub(crate) startup_delay: Option<At>,
+    /// `Some(None)`: switched off at this level.
+    pub(crate) healthcheck: Option<Option<Healthcheck>>,
+    pub(crate) stages: BTreeMap<Stage, StageFields>,
+    pub(crate) tmpfs: BTreeMap<String, At>,
     pub(crate) env: BTreeMap<String, At>,
     pub(crate) labels: BTreeMap<String, At>,
     pub(crate) sysctls: BTreeMap<String, At>,
@@ -33,7 +42,7 @@ pub(crate) struct Fields {
     pub(crate) exec: Vec<At>,
 }
 
-const KNOWN: [&str; 14] = [
+const KNOWN: [&str; 19] = [
     "kind",
     "group",
     "image",
@@ -42,6 +51,11 @@ const KNOWN: [&str; 14] = [
     "user",
     "hostname",
     "network-mode",
+    "restart-policy",
+    "startup-delay",
+    "healthcheck",
+    "stages",
+    "tmpfs",
     "env",
     "labels",
     "sysctls",
@@ -50,8 +64,8 @@ const KNOWN: [&str; 14] = [
     "exec",
 ];
 
-/// Nodes have all capabilities and the machine's `/dev` anyway, and a command that ends is run again.
-const GRANTED: [&str; 4] = ["cap-add", "devices", "privileged", "restart-policy"];
+/// Nodes have all capabilities and the machine's `/dev` anyway.
+const GRANTED: [&str; 3] = ["cap-add", "devices", "privileged"];
 
 const NO_EFFECT: [&str; 12] = [
     "image-pull-policy",
@@ -69,7 +83,7 @@ const NO_EFFECT: [&str; 12] = [
 ];
 
 /// Keys that are refused: what they would need, and what to do instead.
-const REFUSED: [(&str, &str, &str); 17] = [
+const REFUSED: [(&str, &str, &str); 13] = [
     ("ports", "needs Docker", "remove it and reach the node with `towpath lab exec`"),
     ("volumes", "needs Docker", "use \"binds\""),
     ("pid-mode", "needs Docker", "remove it; every node has a process namespace of its own"),
@@ -81,10 +95,6 @@ const REFUSED: [(&str, &str, &str); 17] = [
     ("extras", "needs a vendor's router image", "remove it"),
     ("config", "needs a vendor's router image", "bind the file with \"binds\""),
     ("type", "needs a vendor's router image", "remove it"),
-    ("tmpfs", "is not available in this version", "remove it; /run and /tmp are private already"),
-    ("stages", "is not available in this version", "wait in \"exec\" for what the node needs"),
-    ("startup-delay", "is not available in this version", "wait in \"exec\" for what the node needs"),
-    ("healthcheck", "is not available in this version", "remove it"),
     ("dns", "is not available in this version", "bind a resolv.conf with \"binds\""),
     ("aliases", "is not available in this version", "remove it; nodes know each other by name"),
 ];
@@ -113,19 +123,26 @@ impl Fields {
             "user" => &mut self.user,
             "hostname" => &mut self.hostname,
             "network-mode" => &mut self.network_mode,
+            "restart-policy" => &mut self.restart_policy,
+            "startup-delay" => &mut self.startup_delay,
+            "healthcheck" => {
+                return self.healthcheck = Some(lifecycle::healthcheck(&name, value, findings));
+            }
+            "stages" => return self.stages = stage_file::read(&name, value, findings),
+            "tmpfs" => return self.tmpfs = texts(&name, value, findings),
             "env" => return self.env = texts(&name, value, findings),
             "labels" => return self.labels = texts(&name, value, findings),
             "sysctls" => return self.sysctls = texts(&name, value, findings),
             "env-files" => return self.env_files = list(&name, value, findings),
             "binds" => return self.binds = list(&name, value, findings),
             "exec" => return self.exec = list(&name, value, findings),
-            other => return other_key(place, key.line, other, value, findings),
+            other => return other_key(place, key.line, other, findings),
         };
         *scalar = text(&name, value, findings);
     }
 }
 
-fn other_key(place: &str, line: usize, key: &str, value: &Yaml, findings: &mut Findings) {
+fn other_key(place: &str, line: usize, key: &str, findings: &mut Findings) {
     if let Some((_, needs, remedy)) = REFUSED.iter().find(|(refused, ..)| *refused == key) {
         findings.refuse(line, format!("{place}: \"{key}\" {needs}; {remedy}"));
     } else if MANAGEMENT.contains(&key) {
@@ -136,10 +153,6 @@ fn other_key(place: &str, line: usize, key: &str, value: &Yaml, findings: &mut F
                 "{place}: \"{key}\" needs the management network, which this version does not make; {remedy}"
             ),
         );
-    } else if key == "restart-policy"
-        && matches!(&value.value, Value::Scalar(policy) if policy == "no" || policy == "on-failure")
-    {
-        findings.refuse(line, format!("{place}: \"restart-policy\" is always \"always\" here; remove it"));
     } else if NO_EFFECT.contains(&key) {
         findings.warn(line, format!("{place}: \"{key}\" has no effect here"));
     } else if !GRANTED.contains(&key) {

@@ -14,10 +14,13 @@ use anyhow::{Context, bail};
 use rustix::thread::UnshareFlags;
 
 use crate::state::StateDir;
-use crate::{holder, init, node};
+use crate::{holder, init, launch, node};
 
 /// First argument of a helper process.
 const MARK: &str = "__towpath-lab";
+
+/// The step that is no process of the lab itself: it becomes a program of a node.
+const PROGRAM: &str = "program";
 
 static SERVES: AtomicBool = AtomicBool::new(false);
 static CHOSEN: OnceLock<PathBuf> = OnceLock::new();
@@ -50,6 +53,10 @@ pub fn maybe_run_helper() {
 fn run(args: Vec<OsString>) -> anyhow::Result<()> {
     let mut args = args.into_iter();
     let step = args.next().unwrap_or_default();
+    if step == PROGRAM {
+        let before = args.next().context("what to do before is missing")?;
+        return launch::become_program(&before.to_string_lossy(), args);
+    }
     let state = StateDir::at(Path::new(&args.next().context("the state folder is missing")?));
     let mut text = || args.next().map(|arg| arg.to_string_lossy().into_owned());
     match step.to_str() {
@@ -65,6 +72,13 @@ fn run(args: Vec<OsString>) -> anyhow::Result<()> {
 pub(crate) fn step(program: &Path, step: &str, state: &StateDir, args: &[&str]) -> Command {
     let mut command = Command::new(program);
     command.arg(MARK).arg(step).arg(state.path()).args(args);
+    command
+}
+
+/// The command of the step that becomes `program`, once `before` is done; arguments may follow.
+pub(crate) fn program_step(before: &str, program: &str) -> Command {
+    let mut command = Command::new(SELF);
+    command.args([MARK, PROGRAM, before, program]);
     command
 }
 

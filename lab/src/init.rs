@@ -3,17 +3,20 @@
 //! A main process that ends is started again after a second, with links and addresses untouched,
 //! unless it was killed or stopped on request.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::Context;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use crate::control::{self, Request, Response};
+use crate::health::{Health, Watch};
+use crate::launch::Program;
+use crate::lifecycle::Healthcheck;
 use crate::main_process::MainProcess;
 use crate::netlink::{Netlink, ifindex};
 use crate::node::{NodeEvent, say};
@@ -42,6 +45,10 @@ pub(crate) fn run(state: &StateDir, name: &str) -> anyhow::Result<()> {
     let main =
         MainProcess::start(spec, reaper, programs.groups(), log).context("starting its main process")?;
     let init = Arc::new(Init { main, programs });
+    if let Some(check) = init.main.spec().healthcheck.clone() {
+        let init = Arc::clone(&init);
+        std::thread::spawn(move || init.watch_health(&check));
+    }
     say(&NodeEvent::Ready)?;
     // The holder waits for the end of this output; what follows belongs in the log.
     rustix::stdio::dup2_stdout(File::options().write(true).open("/dev/null")?)?;
@@ -71,7 +78,7 @@ impl Init {
     fn serve(&self, stream: &UnixStream) -> io::Result<()> {
         let Some((request, fds)) = control::receive(stream)? else { return Ok(()) };
         let response = match request {
-            Request::Exec { argv, env } => self.programs.run(&argv, &env, fds, stream),
+            Request::Exec(program) => self.programs.run(&program, fds, stream),
             request => self.handle(request),
         };
         control::reply(stream, &response)
@@ -79,8 +86,12 @@ impl Init {
 
     fn handle(&self, request: Request) -> Response {
         match request {
-            Request::Exec { .. } => Response::default(), // served above, it needs the connection
-            Request::Status => Response { status: Some(self.main.status()), ..Response::default() },
+            Request::Exec(_) => Response::default(), // served above, it needs the connection
+            Request::AwaitHealthy => {
+                Response::about(self.main.wait_until(|status| status.health == Some(Health::Healthy)))
+            }
+            Request::AwaitExit => Response::about(self.main.wait_until(|status| status.last_exit.is_some())),
+            Request::Status => Response::about(self.main.status()),
             Request::Signal { signal } => Response::of(self.main.signal(signal)),
             Request::Stop { grace_ms } => {
                 Response::of(self.main.stop(std::time::Duration::from_millis(grace_ms)))
@@ -107,14 +118,32 @@ impl Init {
                 Ok(impairment) => Response { impairment, ..Response::default() },
                 Err(error) => Response::of(Err(error)),
             },
-            Request::AlternativeName { device, name } => Response::of(
-                ifindex(&device).and_then(|index| Netlink::route()?.alternative_name(index, &name)),
-            ),
             Request::Write { path, text } => Response::of(write(&path, &text)),
             Request::Read { path } => match std::fs::read_to_string(&path) {
                 Ok(text) => Response { text: Some(text), ..Response::default() },
                 Err(error) => Response::of(Err(error)),
             },
+        }
+    }
+
+    /// Runs the health check while the main process runs; the first time at once.
+    fn watch_health(&self, check: &Healthcheck) {
+        let spec = self.main.spec();
+        let program = Program {
+            argv: check.argv.clone(),
+            env: spec.env.clone(),
+            user: spec.user.clone(),
+            ..Program::default()
+        };
+        loop {
+            let status = self.main.wait_until(|status| status.pid.is_some() || spec.command.is_empty());
+            let (started, mut watch) = (Instant::now(), Watch::new());
+            let mut same = true;
+            while same {
+                let success = self.programs.succeeds(&program, check.timeout).unwrap_or(false);
+                self.main.found(watch.checked(check, success, started.elapsed()), &status);
+                same = self.main.lasts(&status, check.interval);
+            }
         }
     }
 
@@ -142,9 +171,4 @@ pub(crate) fn note(log: &File, text: &str) {
     let mut log = log;
     // A log that cannot be written must not stop a node.
     let _ = writeln!(log, "[lab] {text}");
-}
-
-/// The environment of a program: the node's, and nothing of the machine's.
-pub(crate) fn set_env(command: &mut std::process::Command, env: &BTreeMap<String, String>) {
-    command.env_clear().envs(env).current_dir("/");
 }

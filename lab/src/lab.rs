@@ -99,7 +99,14 @@ impl Lab {
     /// # Errors
     /// As [`Lab::up`].
     pub fn up_with(path: impl AsRef<Path>, progress: impl FnMut(&str)) -> Result<Self, LabError> {
-        let topology = Topology::read(path.as_ref())?;
+        Self::up_topology(Topology::read(path.as_ref())?, progress)
+    }
+
+    /// [`Lab::up_with`] of a topology that is read already.
+    ///
+    /// # Errors
+    /// As [`Lab::up`].
+    pub fn up_topology(topology: Topology, progress: impl FnMut(&str)) -> Result<Self, LabError> {
         let state = StateDir::of(&topology.name);
         make_folder(&state)?;
         // Held until the lab is down: a holder that loses its leash removes the files by itself, and

@@ -2,20 +2,21 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, PipeWriter};
-use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::io;
+use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::control::Status;
-use crate::init::{note, set_env};
+use crate::health::Health;
+use crate::init::note;
+use crate::launch::{NOT_RUNNABLE, Program};
 use crate::programs::Groups;
-use crate::reaper::Reaper;
+use crate::reaper::{Exit, Reaper};
+use crate::terminal::Terminal;
 use crate::topology::NodeSpec;
-use crate::users::id_of;
 
 /// Pause before a main process that ended is started again.
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
@@ -25,45 +26,74 @@ pub(crate) struct MainProcess {
     reaper: Arc<Reaper>,
     groups: Groups,
     log: File,
-    /// Held open, so that a shell as main process waits for input and does not end.
-    stdin: Stdin,
+    terminal: Terminal,
     status: Mutex<Status>,
     changed: Condvar,
 }
 
-struct Stdin {
-    reader: io::PipeReader,
-    _writer: PipeWriter,
-}
-
 impl MainProcess {
     /// Starts it and the thread that watches over it. A node without a command has none.
+    ///
+    /// # Errors
+    /// When it cannot be started at all: no such program, no such user.
     pub(crate) fn start(
         spec: NodeSpec,
         reaper: Arc<Reaper>,
         groups: Groups,
         log: File,
     ) -> io::Result<Arc<Self>> {
-        let (reader, writer) = io::pipe()?;
-        let idle = spec.command.is_empty();
-        let main = Arc::new(Self {
-            spec,
-            reaper,
-            groups,
-            log,
-            stdin: Stdin { reader, _writer: writer },
-            status: Mutex::new(Status { pid: None, starts: 0, last_exit: None, suspended: idle }),
-            changed: Condvar::new(),
-        });
-        if !idle {
+        let status = Status {
+            pid: None,
+            starts: 0,
+            last_exit: None,
+            suspended: spec.command.is_empty(),
+            finished: false,
+            health: spec.healthcheck.is_some().then_some(Health::Starting),
+        };
+        let terminal = Terminal::open(log.try_clone()?)?;
+        let (status, changed) = (Mutex::new(status), Condvar::new());
+        let main = Arc::new(Self { spec, reaper, groups, log, terminal, status, changed });
+        if !main.spec.command.is_empty() {
+            let running = main.spawn()?;
             let own = Arc::clone(&main);
-            std::thread::spawn(move || own.watch());
+            std::thread::spawn(move || own.watch(running));
         }
         Ok(main)
     }
 
+    pub(crate) fn spec(&self) -> &NodeSpec {
+        &self.spec
+    }
+
     pub(crate) fn status(&self) -> Status {
         self.lock().clone()
+    }
+
+    /// Waits until `true_of` its status.
+    pub(crate) fn wait_until(&self, mut true_of: impl FnMut(&Status) -> bool) -> Status {
+        self.changed
+            .wait_while(self.lock(), |status| !true_of(status))
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Waits for `time`; `false` as soon as it is another start than that of `status`, or it has ended.
+    pub(crate) fn lasts(&self, status: &Status, time: Duration) -> bool {
+        let same = |now: &mut Status| (now.pid, now.starts) == (status.pid, status.starts);
+        let (mut now, _) =
+            self.changed.wait_timeout_while(self.lock(), time, same).unwrap_or_else(PoisonError::into_inner);
+        same(&mut now)
+    }
+
+    /// What its health check has found, while it was as `seen`.
+    pub(crate) fn found(&self, health: Health, seen: &Status) {
+        let mut status = self.lock();
+        if (status.pid, status.starts) == (seen.pid, seen.starts) && status.health != Some(health) {
+            note(&self.log, &format!("health: {health:?}"));
+            status.health = Some(health);
+            drop(status);
+            self.changed.notify_all();
+        }
     }
 
     /// Sends `signal`; a SIGKILL also keeps it from being started again.
@@ -135,7 +165,9 @@ impl MainProcess {
         if self.spec.command.is_empty() {
             return;
         }
-        self.lock().suspended = false;
+        let mut status = self.lock();
+        (status.suspended, status.finished) = (false, false);
+        drop(status);
         self.changed.notify_all();
     }
 
@@ -143,91 +175,90 @@ impl MainProcess {
         self.status.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn watch(&self) {
+    fn watch(&self, mut running: Option<Receiver<Exit>>) {
+        let mut restarts = 0;
         loop {
-            let status = self.lock();
-            drop(
-                self.changed
-                    .wait_while(status, |status| status.suspended)
-                    .unwrap_or_else(PoisonError::into_inner),
-            );
-            self.run_once();
-            let status = self.lock();
-            if !status.suspended {
-                // A stop or a start on request ends the pause.
-                let was = status.starts;
-                drop(self.changed.wait_timeout_while(status, RESTART_PAUSE, |status| {
-                    !status.suspended && status.starts == was
-                }));
+            if let Some(ended) = running.take() {
+                let exit = ended.recv().ok();
+                note(&self.log, &format!("ended: {}", exit.map_or("nobody saw how".to_owned(), Exit::text)));
+                self.ended(exit);
             }
+            if self.until_start(restarts) {
+                restarts = 0;
+            } else {
+                restarts += 1;
+            }
+            running = match self.spawn() {
+                Ok(running) => running,
+                Err(error) => {
+                    note(&self.log, &format!("cannot start `{}`: {error}", self.spec.command.join(" ")));
+                    self.ended(Some(Exit::Code(NOT_RUNNABLE)));
+                    None
+                }
+            };
         }
     }
 
-    fn run_once(&self) {
-        let started = self.command().and_then(|mut command| {
-            let mut status = self.lock();
-            if status.suspended {
-                return Ok(None); // killed on request while it was being prepared
-            }
-            let (child, ended) = self.reaper.spawn(&mut command)?;
-            status.pid = Some(child.id());
-            status.starts += 1;
-            Ok(Some(ended))
-        });
+    fn ended(&self, exit: Option<Exit>) {
+        let mut status = self.lock();
+        status.pid = None;
+        status.last_exit = exit;
+        status.health = self.spec.healthcheck.is_some().then_some(Health::Starting);
+        drop(status);
         self.changed.notify_all();
-        match started {
-            Ok(None) => {}
-            Ok(Some(ended)) => {
-                note(&self.log, &format!("started: {}", self.spec.command.join(" ")));
-                let exit = ended.recv().ok();
-                let mut status = self.lock();
-                status.pid = None;
-                status.last_exit = exit;
-                note(&self.log, &format!("ended: {exit:?}"));
-                drop(status);
+    }
+
+    /// Waits until it may run again; `true` when that was on request.
+    fn until_start(&self, restarts: u32) -> bool {
+        let mut status = self.lock();
+        if !status.suspended {
+            if self.spec.restart.again(status.last_exit, restarts) {
+                let pause = |status: &mut Status| !status.suspended;
+                let (after, _) = self
+                    .changed
+                    .wait_timeout_while(status, RESTART_PAUSE, pause)
+                    .unwrap_or_else(PoisonError::into_inner);
+                status = after;
+            } else {
+                status.finished = true;
                 self.changed.notify_all();
             }
-            Err(error) => {
-                note(&self.log, &format!("cannot start `{}`: {error}", self.spec.command.join(" ")))
-            }
         }
+        let on_request = status.suspended || status.finished;
+        drop(
+            self.changed
+                .wait_while(status, |status| status.suspended || status.finished)
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+        on_request
     }
 
-    fn command(&self) -> io::Result<Command> {
-        let [program, args @ ..] = self.spec.command.as_slice() else {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "no command"));
+    /// `None`: it was killed on request while it was being prepared.
+    fn spawn(&self) -> io::Result<Option<Receiver<Exit>>> {
+        let program = Program {
+            argv: self.spec.command.clone(),
+            env: self.spec.env.clone(),
+            user: self.spec.user.clone(),
+            folder: None,
+            terminal: true,
         };
-        let mut command = Command::new(program);
-        set_env(&mut command, &self.spec.env);
-        command.args(args).process_group(0);
+        let mut command = program.command()?;
         command
-            .stdin(self.stdin.reader.try_clone()?)
-            .stdout(self.log.try_clone()?)
-            .stderr(self.log.try_clone()?);
-        if let Some(user) = &self.spec.user {
-            let (uid, gid) = ids(user)?;
-            command.uid(uid).gid(gid);
+            .stdin(self.terminal.descriptor()?)
+            .stdout(self.terminal.descriptor()?)
+            .stderr(self.terminal.descriptor()?);
+        let mut status = self.lock();
+        if status.suspended {
+            return Ok(None);
         }
-        Ok(command)
+        note(&self.log, &format!("starting: {}", self.spec.command.join(" ")));
+        let (child, ended) = self.reaper.spawn(&mut command)?;
+        status.pid = Some(child.id());
+        status.starts += 1;
+        drop(status);
+        self.changed.notify_all();
+        Ok(Some(ended))
     }
-}
-
-/// `user[:group]`, by name or number, as the node's own files know them.
-fn ids(user: &str) -> io::Result<(u32, u32)> {
-    let (user, group) = user.split_once(':').map_or((user, None), |(user, group)| (user, Some(group)));
-    let passwd = std::fs::read_to_string("/etc/passwd")?;
-    let groups = std::fs::read_to_string("/etc/group")?;
-    let unknown = |what: &str| {
-        io::Error::new(io::ErrorKind::NotFound, format!("user \"{what}\" is not in /etc/passwd"))
-    };
-    let uid = user.parse().ok().or_else(|| id_of(&passwd, user, 2)).ok_or_else(|| unknown(user))?;
-    let gid = match group {
-        Some(group) => {
-            group.parse().ok().or_else(|| id_of(&groups, group, 2)).ok_or_else(|| unknown(group))?
-        }
-        None => id_of(&passwd, user, 3).unwrap_or(0),
-    };
-    Ok((uid, gid))
 }
 
 fn kill(pid: u32, signal: Signal) -> io::Result<()> {

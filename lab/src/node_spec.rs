@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 
 use crate::fields::{At, Fields, appended, by_key, did_you_mean, first};
 use crate::image::{RUN_LABEL, main_command};
+use crate::lifecycle::{self, RestartPolicy};
 use crate::problem::Findings;
+use crate::stage_file;
 use crate::topology::{Bind, Network, NodeSpec, Scope};
 use crate::words;
 use crate::yaml::{Key, Yaml};
@@ -56,6 +58,7 @@ pub(crate) fn resolve(
     let command = main(&place, key.line, image, &levels, &labels, findings);
     let mut env = env_files(&place, &levels, scope.folder, findings);
     env.extend(plain(&by_key(&levels, |fields| &fields.env)));
+    let healthcheck = levels.iter().find_map(|fields| fields.healthcheck.clone()).flatten();
     let spec = NodeSpec {
         kind: kind.map(|kind| kind.text.clone()).unwrap_or_default(),
         image: image.map(|image| image.text.clone()).unwrap_or_default(),
@@ -69,6 +72,21 @@ pub(crate) fn resolve(
         sysctls: plain(&by_key(&levels, |fields| &fields.sysctls)),
         binds: binds(&place, &levels, scope.folder, &magic, findings),
         network: network(&place, key.line, &levels, findings),
+        tmpfs: tmpfs(&place, &levels, findings),
+        stages: stage_file::merged(
+            name,
+            &levels,
+            healthcheck.is_some(),
+            &magic,
+            &mut scope.waits.borrow_mut(),
+            findings,
+        ),
+        healthcheck,
+        restart: first(&levels, |fields| fields.restart_policy.as_ref())
+            .map_or(RestartPolicy::Always, |at| RestartPolicy::read(&place, at, findings)),
+        startup_delay: first(&levels, |fields| fields.startup_delay.as_ref())
+            .and_then(|at| lifecycle::seconds(&format!("{place}: \"startup-delay\""), at, findings))
+            .unwrap_or_default(),
     };
     (findings.problems.len() == before).then_some(spec)
 }
@@ -228,6 +246,21 @@ fn binds(
     }
     // Shorter targets first, so that a bind below another one's target lands on top of it.
     by_target.into_values().collect()
+}
+
+/// Target and mount options, such as `size=64m,mode=755`.
+fn tmpfs(place: &str, levels: &[&Fields], findings: &mut Findings) -> BTreeMap<PathBuf, String> {
+    let given = by_key(levels, |fields| &fields.tmpfs);
+    let good = given.into_iter().filter_map(|(target, options)| {
+        let path = PathBuf::from(&target);
+        let plain = path.components().all(|part| !matches!(part, std::path::Component::ParentDir));
+        if path.is_absolute() && plain && path != Path::new("/") {
+            return Some((path, options.text));
+        }
+        findings.refuse(options.line, format!("{place}: tmpfs \"{target}\" must be an absolute path"));
+        None
+    });
+    good.collect()
 }
 
 fn absolute(path: &str, folder: &Path) -> PathBuf {

@@ -2,22 +2,19 @@
 //!
 //! Each is a process group of its own, which dies when the caller hangs up.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::control::Response;
-use crate::init::set_env;
+use crate::launch::{NOT_RUNNABLE, Program};
 use crate::reaper::{Exit, Reaper};
-
-/// Exit code when a program is missing or cannot be run; containerlab's, where a shell has two.
-const NOT_RUNNABLE: i32 = 126;
 
 /// Process groups of programs that do not belong to the main process.
 pub(crate) type Groups = Arc<Mutex<BTreeSet<u32>>>;
@@ -36,31 +33,20 @@ impl Programs {
         Arc::clone(&self.groups)
     }
 
-    /// Runs `argv` until it ends, or until the caller closes `stream`.
-    pub(crate) fn run(
-        &self,
-        argv: &[String],
-        env: &BTreeMap<String, String>,
-        fds: Vec<OwnedFd>,
-        stream: &UnixStream,
-    ) -> Response {
-        let [program, args @ ..] = argv else {
-            return Response::of(Err(io::Error::new(io::ErrorKind::InvalidInput, "no program is named")));
-        };
+    /// Runs `program` until it ends, or until the caller closes `stream`.
+    pub(crate) fn run(&self, program: &Program, fds: Vec<OwnedFd>, stream: &UnixStream) -> Response {
         let Ok([stdin, stdout, stderr]) = <[OwnedFd; 3]>::try_from(fds) else {
             return Response::of(Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
                 "three descriptors are needed",
             )));
         };
-        let mut command = Command::new(program);
-        set_env(&mut command, env);
         let complaint = stderr.try_clone();
-        command.args(args).process_group(0);
-        command.stdin(Stdio::from(stdin)).stdout(Stdio::from(stdout)).stderr(Stdio::from(stderr));
-        let spawned = self.reaper.spawn(&mut command);
-        // Our copies of the caller's pipes close here, or the caller would never see their end.
-        drop(command);
+        let spawned = program.command().and_then(|mut command| {
+            command.stdin(Stdio::from(stdin)).stdout(Stdio::from(stdout)).stderr(Stdio::from(stderr));
+            // With the command our copies of the caller's pipes close, or it would never see their end.
+            self.reaper.spawn(&mut command)
+        });
         match spawned {
             Ok((child, ended)) => {
                 self.lock().insert(child.id());
@@ -76,11 +62,27 @@ impl Programs {
             }
             Err(error) => {
                 if let Ok(complaint) = complaint {
-                    crate::init::note(&complaint.into(), &format!("{program}: {error}"));
+                    let name = program.argv.first().map_or("", String::as_str);
+                    crate::init::note(&complaint.into(), &format!("{name}: {error}"));
                 }
                 Response { exit: Some(Exit::Code(NOT_RUNNABLE)), ..Response::default() }
             }
         }
+    }
+
+    /// Runs `program` without input or output; `false` when it fails, or has not ended in time.
+    pub(crate) fn succeeds(&self, program: &Program, timeout: Duration) -> io::Result<bool> {
+        let mut command = program.command()?;
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let (child, ended) = self.reaper.spawn(&mut command)?;
+        self.lock().insert(child.id());
+        let exit = ended.recv_timeout(timeout);
+        if exit.is_err() {
+            kill_group(child.id());
+            let _ = ended.recv(); // it is dead now, or the reaper is
+        }
+        self.lock().remove(&child.id());
+        Ok(exit == Ok(Exit::Code(0)))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeSet<u32>> {
@@ -96,8 +98,12 @@ fn hang_up_kills(stream: &UnixStream, group: u32) -> io::Result<std::thread::Joi
         // Data is not expected; whatever ends the wait, the group is not needed any more. After the
         // program's own end this finds at most what it left running in its group.
         let _ = stream.read(&mut byte);
-        if let Some(group) = i32::try_from(group).ok().and_then(Pid::from_raw) {
-            let _ = kill_process_group(group, Signal::KILL); // gone already
-        }
+        kill_group(group);
     }))
+}
+
+pub(crate) fn kill_group(group: u32) {
+    if let Some(group) = i32::try_from(group).ok().and_then(Pid::from_raw) {
+        let _ = kill_process_group(group, Signal::KILL); // gone already
+    }
 }

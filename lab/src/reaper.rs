@@ -30,6 +30,14 @@ impl Exit {
             Self::Signal(signal) => 128 + signal,
         }
     }
+
+    /// In words.
+    pub(crate) fn text(self) -> String {
+        match self {
+            Self::Code(code) => format!("exit code {code}"),
+            Self::Signal(signal) => format!("killed by signal {signal}"),
+        }
+    }
 }
 
 #[derive(Default)]

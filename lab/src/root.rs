@@ -70,6 +70,14 @@ pub(crate) fn build(place: &Path, plan: &Plan, spec: &NodeSpec, hosts: &str) -> 
     replace(&inside(&root, Path::new("/etc/hostname"))?, &format!("{}\n", spec.hostname))?;
     bind(&root, &plan.towpath, Path::new(TOWPATH), true)
         .with_context(|| format!("providing {} as towpath", plan.towpath.display()))?;
+    for (target, options) in &spec.tmpfs {
+        let place = inside(&root, target)?;
+        fs::create_dir_all(&place)?;
+        let options = std::ffi::CString::new(options.as_str())?;
+        mount("tmpfs", &place, "tmpfs", MountFlags::empty(), options.as_c_str()).with_context(|| {
+            format!("mounting tmpfs {} with `{}`", target.display(), options.to_string_lossy())
+        })?;
+    }
     for one in &spec.binds {
         bind(&root, &one.source, &one.target, one.read_only)
             .with_context(|| format!("binding {} to {}", one.source.display(), one.target.display()))?;
@@ -175,10 +183,25 @@ impl Builder<'_> {
         }
         mount("sysfs", self.root.join("sys"), "sysfs", MountFlags::empty(), None).context("mounting /sys")?;
         mount_bind_recursive("/dev", self.root.join("dev")).context("binding /dev")?;
+        self.own_terminals().context("mounting /dev/pts")?;
         mount("tmpfs", self.root.join("run"), "tmpfs", MountFlags::empty(), c"mode=755")
             .context("mounting /run")?;
         mount("tmpfs", self.root.join("tmp"), "tmpfs", MountFlags::empty(), c"mode=1777")
             .context("mounting /tmp")?;
+        Ok(())
+    }
+
+    /// Terminals and shared memory of the node's own in the machine's `/dev`.
+    fn own_terminals(&self) -> anyhow::Result<()> {
+        let dev = self.root.join("dev");
+        let options = c"newinstance,ptmxmode=0666,mode=0620";
+        mount("devpts", dev.join("pts"), "devpts", MountFlags::empty(), options)?;
+        if !dev.join("ptmx").is_symlink() {
+            mount_bind(dev.join("pts/ptmx"), dev.join("ptmx"))?;
+        }
+        if dev.join("shm").is_dir() {
+            mount("tmpfs", dev.join("shm"), "tmpfs", MountFlags::empty(), c"mode=1777")?;
+        }
         Ok(())
     }
 }

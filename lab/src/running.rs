@@ -12,6 +12,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::control::{self, Request, Response, Status};
 use crate::lab::{LabError, PATIENCE};
+use crate::launch::Program;
 use crate::reaper::Exit;
 use crate::state::StateDir;
 use crate::topology::NodeSpec;
@@ -124,9 +125,24 @@ impl Node {
 
     fn run(&self, argv: &[&str], fds: [BorrowedFd<'_>; 3], patience: Duration) -> io::Result<Exit> {
         let argv = argv.iter().map(|&word| word.to_owned()).collect();
-        let request = Request::Exec { argv, env: self.spec.env.clone() };
+        let request = Request::Exec(Program { argv, env: self.spec.env.clone(), ..Program::default() });
         let response = control::call(&self.socket, &request, &fds, patience)?;
         response.exit.ok_or_else(|| io::Error::other("the node did not say how it ended"))
+    }
+
+    /// Starts a program in the node on the three given descriptors; dropping the result ends it.
+    ///
+    /// # Errors
+    /// When the node is gone.
+    pub(crate) fn start_on(&self, argv: &[&str], fds: [BorrowedFd<'_>; 3]) -> Result<UnixStream, LabError> {
+        let start = || {
+            let stream = UnixStream::connect(&self.socket)?;
+            let argv = argv.iter().map(|&word| word.to_owned()).collect();
+            let program = Program { argv, env: self.spec.env.clone(), ..Program::default() };
+            control::send(&stream, &Request::Exec(program), &fds)?;
+            Ok(stream)
+        };
+        start().map_err(|error| self.failed(&format!("starting `{}`", argv.join(" ")), error))
     }
 
     /// The node's process 1, by its id on this machine: `/proc/<pid>/ns` are the node's namespaces.

@@ -4,15 +4,20 @@
 //! a [`FileError`] with every mistake and its line. No kernel, no processes; the only files read
 //! besides the topology are its `env-files`, and bind sources are looked at for being there.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::fields::{Fields, did_you_mean, mapping, text};
+use crate::lifecycle::{Healthcheck, RestartPolicy};
 use crate::links::{self, Link};
 use crate::node_spec;
 use crate::problem::{FileError, Findings, Problem, nearest};
+use crate::stage::{Stage, StageSpec};
+use crate::stage_file::{self, Wait};
 use crate::substitute::substitute;
 use crate::yaml::{self, Value, Yaml};
 
@@ -58,6 +63,16 @@ pub struct NodeSpec {
     pub binds: Vec<Bind>,
     /// Where its interfaces are.
     pub network: Network,
+    /// Folders in memory, empty at the start, with their mount options.
+    pub tmpfs: BTreeMap<PathBuf, String>,
+    /// What its stages wait for and run.
+    pub stages: BTreeMap<Stage, StageSpec>,
+    /// What tells whether it works.
+    pub healthcheck: Option<Healthcheck>,
+    /// What happens when its main process ends.
+    pub restart: RestartPolicy,
+    /// It is not created earlier after the lab's start than this.
+    pub startup_delay: Duration,
 }
 
 /// A file or folder of the machine that appears inside a node.
@@ -88,6 +103,8 @@ pub(crate) struct Scope<'a> {
     pub(crate) defaults: Fields,
     pub(crate) kinds: BTreeMap<String, Fields>,
     pub(crate) groups: BTreeMap<String, Fields>,
+    /// Every `wait-for` of the nodes, as they are resolved.
+    pub(crate) waits: RefCell<Vec<Wait>>,
 }
 
 impl Topology {
@@ -250,6 +267,7 @@ fn read_topology(
         defaults: Fields::read("defaults", part("defaults"), findings),
         kinds: levels("kind", part("kinds"), findings),
         groups: levels("group", part("groups"), findings),
+        waits: RefCell::default(),
     };
     let entries = mapping("\"nodes\"", part("nodes"), findings);
     if entries.is_empty() && matches!(part("nodes").value, Value::Null | Value::Map(_)) {
@@ -264,6 +282,8 @@ fn read_topology(
         }
     }
     node_spec::check_networks(&nodes, &lines, findings);
+    let known = entries.iter().map(|(key, _)| (key.text.clone(), key.line)).collect();
+    stage_file::check(&scope.waits.borrow(), &nodes, &known, findings);
     // Where nodes were refused, links to them are not a second mistake: check the names only.
     let mut found = Findings::default();
     let links = links::read(part("links"), &nodes, &mut found);

@@ -6,6 +6,8 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 use crate::root::{inside, replace};
 
 /// Daemon users: name, id where the machine has no such user, further groups, folders they own.
@@ -84,4 +86,77 @@ fn entry<'t>(text: &'t str, name: &str) -> Option<&'t str> {
 /// Field `field` (from 0) of the line of `name`, as a number.
 pub(crate) fn id_of(text: &str, name: &str, field: usize) -> Option<u32> {
     entry(text, name)?.split(':').nth(field)?.parse().ok()
+}
+
+/// A user of a node, as a program needs it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Account {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    /// Supplementary groups.
+    pub(crate) groups: Vec<u32>,
+    pub(crate) home: String,
+}
+
+/// `user[:group]`, by name or number, as the node's own files know them.
+pub(crate) fn account(user: &str) -> io::Result<Account> {
+    account_of(user, &fs::read_to_string("/etc/passwd")?, &fs::read_to_string("/etc/group")?)
+}
+
+fn account_of(user: &str, passwd: &str, groups: &str) -> io::Result<Account> {
+    let (user, group) = user.split_once(':').map_or((user, None), |(user, group)| (user, Some(group)));
+    let unknown = |what: &str, file: &str| {
+        io::Error::new(io::ErrorKind::NotFound, format!("\"{what}\" is not in {file} of the node"))
+    };
+    let known = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|fields| {
+        fields.first().is_some_and(|name| *name == user) || fields.get(2).is_some_and(|id| *id == user)
+    });
+    let number = |at: usize| known.as_ref().and_then(|fields| fields.get(at)?.parse().ok());
+    let uid = number(2).or_else(|| user.parse().ok()).ok_or_else(|| unknown(user, "/etc/passwd"))?;
+    let gid = match group {
+        Some(group) => id_of(groups, group, 2)
+            .or_else(|| group.parse().ok())
+            .ok_or_else(|| unknown(group, "/etc/group"))?,
+        None => number(3).unwrap_or(0),
+    };
+    // A group that is named is the only one, as with Docker.
+    let name = known.as_ref().and_then(|fields| fields.first().copied()).filter(|_| group.is_none());
+    let member = |line: &&str| {
+        name.is_some_and(|name| {
+            line.rsplit(':').next().is_some_and(|all| all.split(',').any(|one| one == name))
+        })
+    };
+    let supplementary = groups.lines().filter(member).filter_map(|line| line.split(':').nth(2)?.parse().ok());
+    // What Docker takes for somebody without an entry.
+    let home = known.as_ref().and_then(|fields| fields.get(5).copied()).unwrap_or("/").to_owned();
+    Ok(Account { uid, gid, groups: supplementary.collect(), home })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_is_found_by_name_and_by_number() {
+        let passwd = "root:x:0:0::/root:/bin/sh\nfrr:x:92:93::/var/frr:/bin/false\n";
+        let groups = "root:x:0:\nfrr:x:93:\nfrrvty:x:85:x,frr\nwheel:x:10:frr\n";
+        let row = |uid, gid, groups: &[u32], home: &str| Account {
+            uid,
+            gid,
+            groups: groups.to_vec(),
+            home: home.to_owned(),
+        };
+        let cases = [
+            ("frr", row(92, 93, &[85, 10], "/var/frr")),
+            ("92", row(92, 93, &[85, 10], "/var/frr")),
+            ("65534", row(65534, 0, &[], "/")),
+            ("frr:wheel", row(92, 10, &[], "/var/frr")),
+            ("7:8", row(7, 8, &[], "/")),
+        ];
+        for (user, expected) in cases {
+            assert_eq!(account_of(user, passwd, groups).unwrap(), expected, "{user}");
+        }
+        assert!(account_of("nobody", passwd, groups).unwrap_err().to_string().contains("/etc/passwd"));
+        assert!(account_of("frr:none", passwd, groups).unwrap_err().to_string().contains("/etc/group"));
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use lab::{Network, Topology};
+use lab::{Network, Phase, RestartPolicy, Stage, Target, Topology};
 
 fn parse(text: &str) -> Result<Topology, lab::FileError> {
     let lookup = |name: &str| match name {
@@ -23,6 +23,73 @@ fn node(fields: &str) -> String {
 /// A topology of two nodes `a` and `b`, with `links`.
 fn linked(links: &str) -> String {
     format!("name: x\ntopology:\n defaults: $D\n nodes: {{a: , b: }}\n links:\n{links}\n")
+}
+
+/// A topology of two nodes `a` and `b` in which `stages` gives the stages of one or both.
+fn waiting(stages: &str) -> String {
+    let mut nodes = String::new();
+    for name in ["a", "b"] {
+        let own = stages.lines().find_map(|line| line.trim().strip_prefix(&format!("{name}: ")));
+        nodes += &format!("  {name}: {{stages: {}}}\n", own.unwrap_or("{}"));
+    }
+    format!(
+        "name: x\ntopology:\n defaults: {{kind: linux, image: alpine, network-mode: none}}\n\n nodes:\n{nodes}"
+    )
+}
+
+#[test]
+fn waits_may_cross_but_not_run_in_a_circle() {
+    // Each waits for the other, at stages that can end.
+    let good = "a: {configure: {wait-for: [{node: b, stage: create-links}]}}
+                b: {create: {wait-for: [{node: a, stage: create}]}}";
+    let topology = parse(&waiting(good)).unwrap();
+    assert_eq!(topology.nodes["b"].stages[&Stage::Create].wait_for[0].to_string(), "a create");
+    let bad = "a: {create-links: {wait-for: [{node: b, stage: configure}]}}
+               b: {create: {wait-for: [{node: a, stage: configure}]}}";
+    let error = parse(&waiting(bad)).unwrap_err();
+    assert_eq!(error.problems.len(), 1, "{error}");
+    let circle = "a create-links waits for b configure, that for b create-links, that for b create, \
+                  that for a configure, that for a create-links";
+    assert!(error.problems[0].text.contains(circle), "{error}");
+}
+
+#[test]
+fn stages_of_all_levels_are_appended_and_single_values_taken_from_the_nearest() {
+    let text = "name: x
+topology:
+ defaults: {kind: linux, image: alpine, network-mode: none, restart-policy: always, startup-delay: 1,
+  healthcheck: {test: [CMD, d]}, tmpfs: {/a: size=1m, /b: size=2m}, stages: {configure: {exec: [{command: echo d}, {command: echo s}]}}}
+ kinds: {linux: {stages: {configure: {exec: [{command: echo s, phase: on-exit}]}}}}
+ groups: {g: {restart-policy: on-failure:3, healthcheck: {test: [CMD-SHELL, g], interval: 2, timeout: 3, retries: 4, start-period: 5}}}
+ nodes:
+  m: {stages: {}, healthcheck: {test: [NONE]}}
+  n: {group: g, startup-delay: 2, tmpfs: {/a: size=3m}, stages: {configure: {exec: [{command: echo __clabNodeName__, target: host}]}}}
+";
+    let topology = parse(text).unwrap();
+    let node = &topology.nodes["n"];
+    let configure = &node.stages[&Stage::Configure];
+    let exec: Vec<_> = configure.exec.iter().map(|one| (one.argv.join(" "), one.target, one.phase)).collect();
+    let row = |text: &str, target, phase| (text.to_owned(), target, phase);
+    assert_eq!(
+        exec,
+        [
+            row("echo d", Target::Container, Phase::OnEnter),
+            row("echo s", Target::Container, Phase::OnEnter),
+            row("echo s", Target::Container, Phase::OnExit),
+            row("echo n", Target::Host, Phase::OnEnter),
+        ]
+    );
+    let seconds = std::time::Duration::from_secs;
+    assert_eq!((node.restart, node.startup_delay), (RestartPolicy::OnFailure(Some(3)), seconds(2)));
+    let check = node.healthcheck.clone().unwrap();
+    assert_eq!(check.argv, ["/bin/sh", "-c", "g"]);
+    assert_eq!((check.interval, check.timeout, check.retries), (seconds(2), seconds(3), 4));
+    assert_eq!(check.start_period, seconds(5));
+    let tmpfs: Vec<_> =
+        node.tmpfs.iter().map(|(path, options)| (path.to_str().unwrap(), options.as_str())).collect();
+    assert_eq!(tmpfs, [("/a", "size=3m"), ("/b", "size=2m")]);
+    let m = &topology.nodes["m"];
+    assert_eq!((m.restart, m.healthcheck.is_none()), (RestartPolicy::Always, true));
 }
 
 #[test]
@@ -140,10 +207,29 @@ fn every_mistake_is_named_with_its_line_and_a_remedy() {
         (node("env-files: [none.env]"), 4, "cannot be read"),
         (node("ports: [\"80:80\"]"), 4, "\"ports\" needs Docker"),
         (node("startup-config: x.cfg"), 4, "bind the file"),
-        (node("stages: {}"), 4, "not available in this version"),
-        (node("healthcheck: {}"), 4, "not available in this version"),
+        (node("stages: {start: {}}"), 4, "unknown stage \"start\""),
+        (node("stages: {create: {wait_for: []}}"), 4, "did you mean \"wait-for\"?"),
+        (node("stages: {create: {wait-for: [m]}}"), 4, "takes a mapping, not a text"),
+        (node("stages: {create: {wait-for: [{node: m}]}}"), 4, "needs \"node\" and \"stage\""),
+        (node("stages: {create: {wait-for: [{node: m, stage: up}]}}"), 4, "use create, create-links,"),
+        (node("stages: {create: {wait-for: [{node: m, stage: create}]}}"), 4, "names no node \"m\""),
+        (node("stages: {create: {exec: [{command: ls}]}}"), 4, "use \"phase: on-exit\""),
+        (node("stages: {create: {exec: [{phase: on-exit}]}}"), 4, "needs a \"command\""),
+        (node("stages: {configure: {exec: [{command: ls, phase: later}]}}"), 4, "use on-enter or on-exit"),
+        (node("stages: {configure: {exec: [{command: ls, target: node}]}}"), 4, "use container or host"),
+        (node("stages: {configure: {exec: [{command: \"echo 'a\"}]}}"), 4, "never closed"),
+        (node("stages: {healthy: {exec: [{command: ls}]}}"), 4, "no \"healthcheck\", so it never ends"),
+        (node("stages: {create: {wait-for: [{node: n, stage: configure}]}}"), 4, "in a circle: n create"),
+        (node("healthcheck: {}"), 4, "needs a \"test\""),
+        (node("healthcheck: {test: [ls]}"), 4, "must begin with CMD"),
+        (node("healthcheck: {test: [CMD, ls], interval: 1s}"), 4, "whole seconds without a unit"),
+        (node("healthcheck: {test: [CMD, ls], retrys: 1}"), 4, "did you mean \"retries\"?"),
+        (node("startup-delay: 5s"), 4, "whole seconds without a unit"),
+        (node("tmpfs: {run: size=1m}"), 4, "must be an absolute path"),
+        (waiting("a: {create: {wait-for: [{node: b, stage: healthy}]}}"), 6, "has no \"healthcheck\""),
+        (waiting("a: {create: {wait-for: [{node: b, stage: exit}]}}"), 6, "has no command that could end"),
         (node("mgmt-ipv4: 172.20.20.5"), 4, "management network"),
-        (node("restart-policy: \"no\""), 4, "always"),
+        (node("restart-policy: sometimes"), 4, "use always, unless-stopped"),
         (node("image: x"), 4, "\"image\" is given twice"),
         (
             node("kind: nokia_srlinux").replacen("kind: linux, ", "", 1),

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::Format;
 use crate::state::StateDir;
-use crate::{Lab, Node};
+use crate::{Exit, Health, Lab, Node, Status};
 
 pub(super) fn list(only: Option<&str>, format: Format) -> anyhow::Result<()> {
     let mut labs = serde_json::Map::new();
@@ -43,18 +43,27 @@ pub(super) fn list(only: Option<&str>, format: Format) -> anyhow::Result<()> {
 }
 
 fn describe(node: &Node) -> serde_json::Value {
-    let state = match node.status() {
-        Ok(_) if node.spec().command.is_empty() => "running".to_owned(),
-        Ok(status) => match (status.pid, status.suspended) {
-            (Some(_), _) => "running".to_owned(),
-            (None, true) => "stopped".to_owned(),
-            (None, false) => format!("restarting, {} starts", status.starts),
-        },
-        Err(_) => "dead".to_owned(),
-    };
+    let state = node.status().map_or_else(|_| "dead".to_owned(), |status| state(node, &status));
     let spec = node.spec();
     json!({
         "name": node.name(), "kind": spec.kind, "image": spec.image, "state": state,
         "container": spec.container, "pid": node.init_pid().ok(),
     })
+}
+
+fn state(node: &Node, status: &Status) -> String {
+    let idle = node.spec().command.is_empty();
+    match (status.pid, status.health) {
+        (Some(_), Some(Health::Healthy)) => "healthy".to_owned(),
+        (Some(_), Some(Health::Unhealthy)) => "unhealthy".to_owned(),
+        (None, Some(Health::Healthy)) if idle => "healthy".to_owned(),
+        (None, Some(Health::Unhealthy)) if idle => "unhealthy".to_owned(),
+        (Some(_), _) => "running".to_owned(),
+        (None, _) if idle => "running".to_owned(),
+        (None, _) if status.suspended => "stopped".to_owned(),
+        (None, _) if status.finished => {
+            format!("exited ({})", status.last_exit.map_or(0, Exit::shell_code))
+        }
+        (None, _) => format!("restarting, {} starts", status.starts),
+    }
 }

@@ -3,6 +3,7 @@
 mod list;
 mod netem;
 mod node;
+mod test;
 mod up;
 
 use std::path::{Path, PathBuf};
@@ -63,6 +64,9 @@ pub enum LabCommand {
         #[arg(default_value = ".")]
         path: PathBuf,
     },
+    /// Play the story beside a topology: traffic, failures, and what must hold. Exit 0: it held, 1: it did not,
+    /// 2: its files are wrong.
+    Test(test::TestArgs),
     /// Print what a node's programs have written.
     Logs {
         /// Lab, where more than one runs.
@@ -148,6 +152,7 @@ pub fn run(command: LabCommand) -> anyhow::Result<ExitCode> {
         LabCommand::Down { lab, all } => up::down(&lab, all)?,
         LabCommand::Exec { lab, node, command } => return node::exec(lab.as_deref(), &node, &command),
         LabCommand::List { lab, output } => list::list(lab.as_deref(), output)?,
+        LabCommand::Test(args) => return test::run(&args),
         LabCommand::Check { path } => up::check(&path)?,
         LabCommand::Logs { lab, node, follow } => {
             node::logs(&find_lab(lab.as_deref())?.find(&node)?, follow)?

@@ -32,7 +32,7 @@ fn read_sessions(text: &str) -> BTreeMap<IpAddr, Session> {
             _ if line.trim().is_empty() => {
                 let block = (state.take(), address.take(), last_error.take());
                 if let (Some(state), Some(address), last_error) = block {
-                    found.insert(address, Session { state, last_error });
+                    found.insert(address, Session { name: None, state, last_error });
                 }
             }
             _ => {}

@@ -31,7 +31,7 @@ fn read_sessions(text: &str) -> anyhow::Result<BTreeMap<IpAddr, Session>> {
             }
             ["state", name] => {
                 let address = current.context("ExaBGP shows a state before a neighbour")?;
-                sessions.insert(address, Session { state: state(name), last_error: None });
+                sessions.insert(address, Session { name: None, state: state(name), last_error: None });
             }
             _ => {}
         }

@@ -14,7 +14,7 @@ pub(super) fn sessions(run: Run<'_>) -> anyhow::Result<BTreeMap<IpAddr, Session>
     let sessions = neighbors.iter().filter_map(|(address, neighbor)| {
         let text = |field: &str| neighbor.get(field).and_then(Value::as_str).map(str::to_owned);
         let last_error = text("lastNotificationReason").or_else(|| text("lastResetDueTo"));
-        Some((address.parse().ok()?, Session { state: text("bgpState")?, last_error }))
+        Some((address.parse().ok()?, Session { name: None, state: text("bgpState")?, last_error }))
     });
     Ok(sessions.collect())
 }

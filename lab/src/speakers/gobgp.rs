@@ -26,7 +26,7 @@ pub(super) fn sessions(run: Run<'_>) -> anyhow::Result<BTreeMap<IpAddr, Session>
         let address = address.parse().with_context(|| format!("GoBGP's neighbour {address}"))?;
         let state = state(neighbor.pointer("/state/session_state").and_then(Value::as_u64));
         // Why a session ended is in its log only.
-        sessions.insert(address, Session { state: state.to_owned(), last_error: None });
+        sessions.insert(address, Session { name: None, state: state.to_owned(), last_error: None });
     }
     Ok(sessions)
 }

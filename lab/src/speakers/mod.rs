@@ -96,6 +96,8 @@ impl Speaker {
 /// A session as the program at one end sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Session {
+    /// What the configuration calls it, where the program has names.
+    pub name: Option<String>,
     /// `Established`, `Active`, ... : the state's name in RFC 4271 where the program uses those.
     pub state: String,
     /// Why it went down the last time, in the program's words.

@@ -21,7 +21,7 @@ pub(super) fn sessions(run: Run<'_>) -> anyhow::Result<BTreeMap<IpAddr, Session>
         let state = text("state").context("a neighbour of OpenBGPD without a state")?.to_owned();
         let last_error =
             ["last_shutdown_reason", "last_error_received", "last_error_sent"].into_iter().find_map(text);
-        sessions.insert(address, Session { state, last_error: last_error.map(str::to_owned) });
+        sessions.insert(address, Session { name: None, state, last_error: last_error.map(str::to_owned) });
     }
     Ok(sessions)
 }

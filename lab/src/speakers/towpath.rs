@@ -18,7 +18,14 @@ pub(super) fn sessions(run: Run<'_>) -> anyhow::Result<BTreeMap<IpAddr, Session>
         let Some(neighbor) = text("neighbor") else { continue };
         let address = neighbor.parse().with_context(|| format!("towpath's neighbour {neighbor}"))?;
         let state = text("state").context("a peer without a state")?.to_owned();
-        sessions.insert(address, Session { state, last_error: text("reason").map(str::to_owned) });
+        sessions.insert(
+            address,
+            Session {
+                name: text("peer").map(str::to_owned),
+                state,
+                last_error: text("reason").map(str::to_owned),
+            },
+        );
     }
     Ok(sessions)
 }

@@ -24,6 +24,21 @@ pub fn ping(
     count: u16,
     patience: Duration,
 ) -> anyhow::Result<Vec<Option<Duration>>> {
+    ping_of(PAYLOAD.len(), netns, from, to, count, patience)
+}
+
+/// [`ping`] with this many bytes after the ICMP header.
+///
+/// # Errors
+/// As [`ping`].
+pub fn ping_of(
+    bytes: usize,
+    netns: &Netns,
+    from: Option<IpAddr>,
+    to: IpAddr,
+    count: u16,
+    patience: Duration,
+) -> anyhow::Result<Vec<Option<Duration>>> {
     netns.run(|| {
         let (domain, protocol) = match to {
             IpAddr::V4(_) => (Domain::IPV4, Protocol::ICMPV4),
@@ -36,7 +51,7 @@ pub fn ping(
         }
         // A raw socket gets every echo reply of the namespace; ours are known by this and the sender.
         let id = (std::process::id() as u16) ^ (super::now_ns() >> 10) as u16;
-        (1..=count).map(|number| echo(&socket, to, id, number, patience)).collect()
+        (1..=count).map(|number| echo(&socket, to, id, number, bytes, patience)).collect()
     })
 }
 
@@ -56,11 +71,14 @@ fn echo(
     to: IpAddr,
     id: u16,
     number: u16,
+    bytes: usize,
     patience: Duration,
 ) -> anyhow::Result<Option<Duration>> {
     let started = Instant::now();
     let deadline = started + patience;
-    let mut sent = socket.send_to(&request(to, id, number), &SocketAddr::new(to, 0).into()).is_ok();
+    let request = request(to, id, number, bytes);
+    let mut sent = socket.send_to(&request, &SocketAddr::new(to, 0).into()).is_ok();
+    // Only the head of an answer matters.
     let mut buffer = [MaybeUninit::<u8>::uninit(); 1500];
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
@@ -69,7 +87,7 @@ fn echo(
         }
         if !sent {
             std::thread::sleep(left.min(Duration::from_millis(5)));
-            sent = socket.send_to(&request(to, id, number), &SocketAddr::new(to, 0).into()).is_ok();
+            sent = socket.send_to(&request, &SocketAddr::new(to, 0).into()).is_ok();
             continue;
         }
         socket.set_read_timeout(Some(left))?;
@@ -88,12 +106,15 @@ fn assume_init(byte: MaybeUninit<u8>) -> u8 {
     unsafe { byte.assume_init() }
 }
 
-fn request(to: IpAddr, id: u16, number: u16) -> Vec<u8> {
+/// What a request carries, again and again.
+const PAYLOAD: &[u8] = b"towpath echo test, 32 bytes long";
+
+fn request(to: IpAddr, id: u16, number: u16, bytes: usize) -> Vec<u8> {
     let kind = if to.is_ipv4() { 8 } else { 128 };
     let mut packet = vec![kind, 0, 0, 0];
     packet.extend(id.to_be_bytes());
     packet.extend(number.to_be_bytes());
-    packet.extend(*b"towpath echo test, 32 bytes long");
+    packet.extend(PAYLOAD.iter().cycle().take(bytes));
     if to.is_ipv4() {
         // The kernel fills in the checksum of ICMPv6 only.
         let sum = checksum(&packet);
@@ -130,7 +151,7 @@ mod tests {
 
     #[test]
     fn the_checksum_of_a_packet_with_its_checksum_is_zero() {
-        let packet = request("10.0.0.1".parse().unwrap(), 77, 1);
+        let packet = request("10.0.0.1".parse().unwrap(), 77, 1, 33);
         assert_eq!(checksum(&packet), 0);
         assert_eq!(checksum(&[0x45, 0x00, 0x01]), !0x4600);
     }
@@ -141,6 +162,9 @@ mod tests {
         for address in ["127.0.0.1", "::1"] {
             let answers = ping(&netns, None, address.parse().unwrap(), 3, Duration::from_secs(2)).unwrap();
             assert!(answers.iter().all(Option::is_some), "{address}: {answers:?}");
+            let large =
+                ping_of(9000, &netns, None, address.parse().unwrap(), 1, Duration::from_secs(2)).unwrap();
+            assert!(large[0].is_some(), "{address}: 9000 bytes");
         }
         let silent = ping(&netns, None, "192.0.2.1".parse().unwrap(), 1, Duration::from_millis(50)).unwrap();
         assert_eq!(silent, [None]);

@@ -14,8 +14,10 @@ use serde_json::Value;
 use crate::netns::Netns;
 
 mod monitor;
+mod routes;
 
 pub use monitor::{Kind, Notice, Recorder, Tally};
+pub use routes::{Hop, Route, routes};
 
 /// What `ip` is asked for, with the word its lines start with.
 const QUESTIONS: &[(&str, &str)] = &[

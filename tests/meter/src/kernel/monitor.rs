@@ -3,7 +3,7 @@
 //! The messages are read with a decoder of its own (rtnetlink(7)), so that it can disagree with ours.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,6 +15,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, netlink, sockopt};
 
+use super::routes::{Route, u16_at, u32_at};
 use crate::netns::Netns;
 
 /// Multicast groups of linux/rtnetlink.h as bits of a bind: link, IPv4 and IPv6 address, route and
@@ -93,10 +94,18 @@ impl Recorder {
     /// # Errors
     /// When the netlink socket cannot be made.
     pub fn start(netns: &Netns) -> anyhow::Result<Self> {
+        Self::watch(netns, |_| {})
+    }
+
+    /// [`Recorder::start`] that also calls `seen` with what was just announced, and with nothing every 20 ms.
+    ///
+    /// # Errors
+    /// As [`Recorder::start`].
+    pub fn watch(netns: &Netns, seen: impl FnMut(&[Notice]) + Send + 'static) -> anyhow::Result<Self> {
         let socket = netns.run(|| open().context("opening a netlink monitor"))?;
         let stop = Arc::new(AtomicBool::new(false));
         let stopping = Arc::clone(&stop);
-        let thread = std::thread::spawn(move || record(&socket, &stopping));
+        let thread = std::thread::spawn(move || record(&socket, &stopping, seen));
         Ok(Self { stop, thread })
     }
 
@@ -149,13 +158,18 @@ fn open() -> rustix::io::Result<OwnedFd> {
     Ok(socket)
 }
 
-fn record(socket: &OwnedFd, stop: &AtomicBool) -> anyhow::Result<Vec<Notice>> {
+fn record(
+    socket: &OwnedFd,
+    stop: &AtomicBool,
+    mut seen: impl FnMut(&[Notice]),
+) -> anyhow::Result<Vec<Notice>> {
     let started = Instant::now();
     let mut notices = Vec::new();
     let mut buffer = vec![0; 1 << 16];
     loop {
         // Read before it is used: what was announced before the stop is still collected.
         let last = stop.load(Ordering::Relaxed);
+        let known = notices.len();
         loop {
             match rustix::net::recv(socket, buffer.as_mut_slice(), RecvFlags::empty()) {
                 Ok((length, _)) => {
@@ -167,6 +181,7 @@ fn record(socket: &OwnedFd, stop: &AtomicBool) -> anyhow::Result<Vec<Notice>> {
                 Err(error) => return Err(error).context("reading the netlink monitor"),
             }
         }
+        seen(notices.get(known..).unwrap_or_default());
         if last {
             return Ok(notices);
         }
@@ -194,7 +209,13 @@ fn decode(mut bytes: &[u8], at: Duration, notices: &mut Vec<Notice>) {
                 replaced: flags & 0x100 != 0,
             };
             match kind {
-                Kind::NewRoute | Kind::DelRoute => route(body, &mut notice),
+                Kind::NewRoute | Kind::DelRoute => {
+                    if let Some(route) = Route::decode(body) {
+                        notice.destination = Some(route.destination);
+                        notice.protocol = Some(route.protocol);
+                        notice.table = Some((route.table, route.metric));
+                    }
+                }
                 Kind::NewNexthop | Kind::DelNexthop => notice.protocol = body.get(2).copied(),
                 _ => {}
             }
@@ -202,45 +223,6 @@ fn decode(mut bytes: &[u8], at: Duration, notices: &mut Vec<Notice>) {
         }
         bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
-}
-
-/// struct rtmsg: family, dst_len, src_len, tos, table, protocol, scope, type, flags (u32), attributes.
-fn route(body: &[u8], notice: &mut Notice) {
-    let Some(&[family, length, _, _, table, protocol]) = body.first_chunk::<6>() else { return };
-    let mut destination = match i32::from(family) {
-        libc::AF_INET => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        libc::AF_INET6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-        // Multicast routes and labels are no business of these tests.
-        _ => return,
-    };
-    let (mut table, mut metric) = (u32::from(table), 0);
-    let mut rest = body.get(12..).unwrap_or_default();
-    while let (Some(size), Some(kind)) = (u16_at(rest, 0), u16_at(rest, 2)) {
-        let Some(value) = rest.get(4..usize::from(size)) else { break };
-        match kind {
-            1 => destination = address(value).unwrap_or(destination), // RTA_DST
-            6 => metric = u32_at(value, 0).unwrap_or(0),              // RTA_PRIORITY
-            15 => table = u32_at(value, 0).unwrap_or(table),          // RTA_TABLE
-            _ => {}
-        }
-        rest = rest.get(usize::from(size).next_multiple_of(4)..).unwrap_or_default();
-    }
-    notice.destination = Some((destination, length));
-    notice.protocol = Some(protocol);
-    notice.table = Some((table, metric));
-}
-
-fn address(bytes: &[u8]) -> Option<IpAddr> {
-    let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
-    v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
-}
-
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
 }
 
 #[cfg(test)]
