@@ -23,6 +23,7 @@ pub mod cli;
 mod commands;
 mod control;
 mod fields;
+pub mod graph;
 mod health;
 mod helper;
 mod holder;

@@ -7,6 +7,7 @@ use crate::xml::Element;
 
 pub(crate) const INK: &str = "#1e293b";
 pub(crate) const MUTED: &str = "#64748b";
+pub(crate) const LINE: &str = "#94a3b8";
 pub(crate) const GRID: &str = "#e2e8f0";
 pub(crate) const PAPER: &str = "#ffffff";
 pub(crate) const BLUE: &str = "#60a5fa";

@@ -1,5 +1,6 @@
 //! `towpath lab ...`: labs for people.
 
+mod graph;
 mod list;
 mod netem;
 mod node;
@@ -58,6 +59,8 @@ pub enum LabCommand {
         #[arg(short, long, value_enum, default_value_t = Format::Table)]
         output: Format,
     },
+    /// Draw a lab: nodes, links, and of a running one sessions and prefixes.
+    Graph(graph::GraphArgs),
     /// Check a topology file; every mistake is shown with its line.
     Check {
         /// Topology file, or a folder with one *.clab.yml.
@@ -153,6 +156,7 @@ pub fn run(command: LabCommand) -> anyhow::Result<ExitCode> {
         LabCommand::Exec { lab, node, command } => return node::exec(lab.as_deref(), &node, &command),
         LabCommand::List { lab, output } => list::list(lab.as_deref(), output)?,
         LabCommand::Test(args) => return test::run(&args),
+        LabCommand::Graph(arguments) => graph::graph(&arguments)?,
         LabCommand::Check { path } => up::check(&path)?,
         LabCommand::Logs { lab, node, follow } => {
             node::logs(&find_lab(lab.as_deref())?.find(&node)?, follow)?

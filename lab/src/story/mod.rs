@@ -13,7 +13,7 @@
 mod act;
 mod check;
 mod class;
-mod columns;
+pub(crate) mod columns;
 mod event;
 mod flows;
 mod given;
