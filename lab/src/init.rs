@@ -42,8 +42,9 @@ pub(crate) fn run(state: &StateDir, name: &str) -> anyhow::Result<()> {
     // Tables of the file system are looked at when a program starts, so after the root is in place.
     let reaper = Reaper::start();
     let programs = Programs::new(Arc::clone(&reaper));
-    let main =
-        MainProcess::start(spec, reaper, programs.groups(), log).context("starting its main process")?;
+    let command = spec.command.join(" ");
+    let main = MainProcess::start(spec, reaper, programs.groups(), log)
+        .with_context(|| format!("cannot start `{command}`"))?;
     let init = Arc::new(Init { main, programs });
     if let Some(check) = init.main.spec().healthcheck.clone() {
         let init = Arc::clone(&init);

@@ -37,12 +37,14 @@ pub enum LabError {
         lab: String,
     },
     /// The lab has no such node.
-    #[error("lab {lab} has no node {node}")]
+    #[error("lab {lab} has no node {node}; it has {}", .known.join(", "))]
     UnknownNode {
         /// Its name.
         lab: String,
         /// The node asked for.
         node: String,
+        /// Those it has.
+        known: Vec<String>,
     },
     /// The link end is not in the topology.
     #[error("lab {lab} has no link end {end}; write NODE:INTERFACE as in the file")]
@@ -192,7 +194,11 @@ impl Lab {
     /// # Errors
     /// [`LabError::UnknownNode`].
     pub fn find(&self, name: &str) -> Result<Node, LabError> {
-        let unknown = || LabError::UnknownNode { lab: self.topology.name.clone(), node: name.to_owned() };
+        let unknown = || LabError::UnknownNode {
+            lab: self.topology.name.clone(),
+            node: name.to_owned(),
+            known: self.topology.nodes.keys().cloned().collect(),
+        };
         let spec = self.topology.nodes.get(name).ok_or_else(unknown)?;
         Ok(Node::new(&self.topology.name, name, spec, &self.state))
     }

@@ -74,7 +74,7 @@ pub use netem::{BadImpairment, Impairment};
 pub use nft::{BadLoss, Loss};
 pub use problem::{FileError, Problem};
 pub use reaper::Exit;
-pub use running::{Node, Output};
+pub use running::{ExecOptions, Node, Output};
 pub use stage::{Phase, Stage, StageExec, StageSpec, Target, WaitFor};
 pub use topology::{Bind, Network, NodeSpec, Topology};
 pub use wait::{Timeout, until};

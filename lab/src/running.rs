@@ -3,11 +3,13 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::process::Signal;
+use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::control::{self, Request, Response, Status};
@@ -37,6 +39,19 @@ impl Output {
     pub fn success(&self) -> bool {
         self.exit == Exit::Code(0)
     }
+}
+
+/// How a program runs in a node, where that differs from root in `/` with the node's environment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ExecOptions {
+    /// Variables on top of the node's.
+    pub env: Vec<(String, String)>,
+    /// `user[:group]`, by name or number.
+    pub user: Option<String>,
+    /// Working folder.
+    pub folder: Option<PathBuf>,
+    /// Its standard input is a terminal of the node, and becomes its controlling one.
+    pub terminal: bool,
 }
 
 /// A node of a running lab. Cheap to make and to clone; it holds no descriptor.
@@ -103,7 +118,7 @@ impl Node {
         let out = std::thread::spawn(move || drain(out_reader));
         let err = std::thread::spawn(move || drain(err_reader));
         let fds = [null.as_fd(), out_writer.as_fd(), err_writer.as_fd()];
-        let outcome = self.run(argv, fds, patience);
+        let outcome = self.run(argv, fds, &ExecOptions::default(), patience);
         // Only then can the readers see the end.
         drop((out_writer, err_writer));
         let exit = outcome?;
@@ -119,13 +134,40 @@ impl Node {
     /// # Errors
     /// When the node is gone; the program's own failure is in the [`Exit`].
     pub fn exec_on(&self, argv: &[&str], fds: [BorrowedFd<'_>; 3]) -> Result<Exit, LabError> {
-        self.run(argv, fds, Duration::MAX)
+        self.exec_with(argv, fds, &ExecOptions::default())
+    }
+
+    /// [`Node::exec_on`] as somebody else, somewhere else, with more in its environment, or with the
+    /// first descriptor as its controlling terminal.
+    ///
+    /// # Errors
+    /// As [`Node::exec_on`]; an unknown user or folder is code 126.
+    pub fn exec_with(
+        &self,
+        argv: &[&str],
+        fds: [BorrowedFd<'_>; 3],
+        options: &ExecOptions,
+    ) -> Result<Exit, LabError> {
+        self.run(argv, fds, options, Duration::MAX)
             .map_err(|error| self.failed(&format!("running `{}`", argv.join(" ")), error))
     }
 
-    fn run(&self, argv: &[&str], fds: [BorrowedFd<'_>; 3], patience: Duration) -> io::Result<Exit> {
-        let argv = argv.iter().map(|&word| word.to_owned()).collect();
-        let request = Request::Exec(Program { argv, env: self.spec.env.clone(), ..Program::default() });
+    fn run(
+        &self,
+        argv: &[&str],
+        fds: [BorrowedFd<'_>; 3],
+        options: &ExecOptions,
+        patience: Duration,
+    ) -> io::Result<Exit> {
+        let mut env = self.spec.env.clone();
+        env.extend(options.env.iter().cloned());
+        let request = Request::Exec(Program {
+            argv: argv.iter().map(|&word| word.to_owned()).collect(),
+            env,
+            user: options.user.clone(),
+            folder: options.folder.clone(),
+            terminal: options.terminal,
+        });
         let response = control::call(&self.socket, &request, &fds, patience)?;
         response.exit.ok_or_else(|| io::Error::other("the node did not say how it ended"))
     }
@@ -143,6 +185,22 @@ impl Node {
             Ok(stream)
         };
         start().map_err(|error| self.failed(&format!("starting `{}`", argv.join(" ")), error))
+    }
+
+    /// A new terminal in the node's `/dev/pts`: the side to read and write, and that for programs.
+    ///
+    /// # Errors
+    /// When the node is gone, or this user may not look into it.
+    pub fn terminal(&self) -> Result<(OwnedFd, OwnedFd), LabError> {
+        let open = || -> io::Result<_> {
+            let path = format!("/proc/{}/root/dev/pts/ptmx", self.peer()?);
+            let ours = File::options().read(true).write(true).custom_flags(libc::O_NOCTTY).open(path)?;
+            unlockpt(&ours)?;
+            let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+            let programs = ioctl_tiocgptpeer(&ours, flags)?;
+            Ok((ours.into(), programs))
+        };
+        open().map_err(|error| self.failed("opening a terminal in it", error))
     }
 
     /// The node's process 1, by its id on this machine: `/proc/<pid>/ns` are the node's namespaces.

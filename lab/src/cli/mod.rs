@@ -1,7 +1,9 @@
 //! `towpath lab ...`: labs for people.
 
+mod exec;
 mod graph;
 mod list;
+mod logs;
 mod netem;
 mod node;
 mod test;
@@ -41,16 +43,7 @@ pub enum LabCommand {
         all: bool,
     },
     /// Run a command in a node; exits as the command does.
-    Exec {
-        /// Lab, where more than one runs.
-        #[arg(short, long)]
-        lab: Option<String>,
-        /// Node name.
-        node: String,
-        /// Command and its arguments.
-        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
-        command: Vec<String>,
-    },
+    Exec(exec::Exec),
     /// Show labs and their nodes.
     List {
         /// One lab only.
@@ -70,13 +63,13 @@ pub enum LabCommand {
     /// Play the story beside a topology: traffic, failures, and what must hold. Exit 0: it held, 1: it did not,
     /// 2: its files are wrong.
     Test(test::TestArgs),
-    /// Print what a node's programs have written.
+    /// Print what the programs of a node, or of all nodes, have written.
     Logs {
         /// Lab, where more than one runs.
         #[arg(short, long)]
         lab: Option<String>,
-        /// Node name.
-        node: String,
+        /// Node name; all nodes otherwise.
+        node: Option<String>,
         /// Go on printing as it is written.
         #[arg(short, long)]
         follow: bool,
@@ -153,13 +146,18 @@ pub fn run(command: LabCommand) -> anyhow::Result<ExitCode> {
     match command {
         LabCommand::Up { path, reconfigure } => up::up(&path, reconfigure)?,
         LabCommand::Down { lab, all } => up::down(&lab, all)?,
-        LabCommand::Exec { lab, node, command } => return node::exec(lab.as_deref(), &node, &command),
+        LabCommand::Exec(command) => return exec::exec(command),
         LabCommand::List { lab, output } => list::list(lab.as_deref(), output)?,
         LabCommand::Test(args) => return test::run(&args),
         LabCommand::Graph(arguments) => graph::graph(&arguments)?,
         LabCommand::Check { path } => up::check(&path)?,
         LabCommand::Logs { lab, node, follow } => {
-            node::logs(&find_lab(lab.as_deref())?.find(&node)?, follow)?
+            let lab = find_lab(lab.as_deref())?;
+            let nodes = match node {
+                Some(node) => vec![lab.find(&node)?],
+                None => lab.nodes().collect(),
+            };
+            logs::logs(&nodes, follow)?;
         }
         LabCommand::Node { lab, action, node } => node::act(&find_lab(lab.as_deref())?, action, &node)?,
         LabCommand::Link { lab, action: LinkAction::Down, end } => {
