@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,10 +15,9 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 
 use crate::board::{Board, GivenUp};
-use crate::commands;
 use crate::control::{self, Request};
-use crate::helper;
 use crate::holder::{LabEvent, tell};
+use crate::kind::Kind;
 use crate::node::NodeEvent;
 use crate::reaper::Reaper;
 use crate::schedule::Schedule;
@@ -26,6 +25,7 @@ use crate::stage::{Phase, Stage, Target, WaitFor};
 use crate::state::{Plan, StateDir};
 use crate::topology::{Network, NodeSpec, Topology};
 use crate::wires::Wires;
+use crate::{commands, eth0, helper, host, space};
 
 /// How often people are told what a lab is waiting for.
 const TOLD_EVERY: Duration = Duration::from_secs(2);
@@ -38,8 +38,12 @@ pub(crate) fn run(state: &StateDir) -> anyhow::Result<()> {
     let plan = state.plan().context("reading the lab's plan")?;
     let (nodes, links) = (plan.topology.nodes.len(), plan.topology.links.len());
     tell(&LabEvent::Progress(format!("starting {nodes} nodes with {links} links")));
+    host::prepare(&plan.topology).context("making the lab's host namespace")?;
+    host::serve(state).context("serving the lab's host namespace")?;
     let board = Board::new(schedule(&plan.topology));
-    let wires = Wires::new(plan.topology.links.clone())?;
+    let wires = Wires::new(&plan.topology)?;
+    wires.ready(space::HOST, host::netns()?, None)?;
+    wires.ready(space::MGMT_NET, host::netns()?, Some(eth0::BRIDGE))?;
     let places = Mutex::default();
     let names: Vec<String> = plan.topology.nodes.keys().cloned().collect();
     let lab = Arc::new(Lab { state: state.clone(), plan, reaper: Reaper::start(), board, wires, places });
@@ -91,7 +95,7 @@ fn schedule(topology: &Topology) -> Schedule {
 /// common links at once, with carrier; a node that waits for others is waited for by nobody.
 fn is_free(node: &NodeSpec) -> bool {
     let early = [Stage::Create, Stage::CreateLinks];
-    matches!(node.network, Network::None)
+    !matches!(node.network, Network::Container(_))
         && node.startup_delay.is_zero()
         && !node.stages.keys().any(|stage| early.contains(stage))
 }
@@ -110,6 +114,8 @@ struct Place {
     /// Its process 1, by its id in the lab.
     init: u32,
     netns: OwnedFd,
+    /// The ifindex of the bridge that the node is.
+    bridge: Option<u32>,
 }
 
 impl Place {
@@ -136,17 +142,20 @@ impl Lab {
         let place = self.stage(name, spec, Stage::Create, || {
             self.board.turn(name)?;
             self.board.doing(name, "is created".to_owned());
-            let created = self.create(name, spec);
+            let created = match spec.kind {
+                Kind::Bridge => self.create_bridge(name, spec),
+                Kind::Linux | Kind::ExtContainer | Kind::Host => self.create(name, spec),
+            };
             self.board.created();
             let place = created?;
             if is_free(spec) {
-                self.wires.ready(name, place.netns()?)?;
+                self.wires.ready(name, place.netns()?, place.bridge)?;
             }
             Ok(place)
         })?;
         self.stage(name, spec, Stage::CreateLinks, || {
             self.board.doing(name, "gets its links".to_owned());
-            self.wires.ready(name, place.netns()?)?;
+            self.wires.ready(name, place.netns()?, place.bridge)?;
             self.wires.attach(name)
         })?;
         self.stage(name, spec, Stage::Configure, || Ok(()))?;
@@ -204,7 +213,7 @@ impl Lab {
     fn create(&self, name: &str, spec: &NodeSpec) -> anyhow::Result<Arc<Place>> {
         let shared = match &spec.network {
             Network::Container(other) => Some(self.place(other)?.init.to_string()),
-            Network::None => None,
+            Network::Management | Network::None | Network::Outside(_) | Network::Host => None,
         };
         let args: Vec<&str> = [name].into_iter().chain(shared.as_deref()).collect();
         let mut command = helper::step(Path::new(helper::SELF), "node", &self.state, &args);
@@ -218,9 +227,20 @@ impl Lab {
             bail!("{}", self.last_lines(name));
         };
         let netns = File::open(format!("/proc/{init}/ns/net")).context("opening its network namespace")?;
-        let place = Arc::new(Place { init, netns: netns.into() });
+        let place = Arc::new(Place { init, netns: netns.into(), bridge: None });
         self.places().insert(name.to_owned(), Arc::clone(&place));
+        tell(&LabEvent::Created(name.to_owned()));
         Ok(place)
+    }
+
+    /// A bridge is a device in somebody's network, and nothing else.
+    fn create_bridge(&self, name: &str, spec: &NodeSpec) -> anyhow::Result<Arc<Place>> {
+        let netns = match &spec.network {
+            Network::Container(other) => self.place(other)?.netns.try_clone()?,
+            _ => host::netns()?,
+        };
+        let bridge = host::make_bridge(&self.plan.topology, name, netns.as_fd())?;
+        Ok(Arc::new(Place { init: std::process::id(), netns, bridge: Some(bridge) }))
     }
 
     fn last_lines(&self, name: &str) -> String {

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::hosts::Dns;
 use crate::lifecycle::{self, Healthcheck};
 use crate::problem::{Findings, nearest};
 use crate::stage::Stage;
@@ -40,9 +41,13 @@ pub(crate) struct Fields {
     pub(crate) env_files: Vec<At>,
     pub(crate) binds: Vec<At>,
     pub(crate) exec: Vec<At>,
+    pub(crate) dns: Option<Dns>,
+    pub(crate) aliases: Vec<At>,
+    pub(crate) mgmt_ipv4: Option<At>,
+    pub(crate) mgmt_ipv6: Option<At>,
 }
 
-const KNOWN: [&str; 19] = [
+const KNOWN: [&str; 23] = [
     "kind",
     "group",
     "image",
@@ -62,7 +67,14 @@ const KNOWN: [&str; 19] = [
     "env-files",
     "binds",
     "exec",
+    "dns",
+    "aliases",
+    "mgmt-ipv4",
+    "mgmt-ipv6",
 ];
+
+/// What containerlab reads of nodes only, and ignores in groups, kinds and defaults.
+const NODE_ONLY: [&str; 3] = ["aliases", "mgmt-ipv4", "mgmt-ipv6"];
 
 /// Nodes have all capabilities and the machine's `/dev` anyway.
 const GRANTED: [&str; 3] = ["cap-add", "devices", "privileged"];
@@ -83,7 +95,7 @@ const NO_EFFECT: [&str; 12] = [
 ];
 
 /// Keys that are refused: what they would need, and what to do instead.
-const REFUSED: [(&str, &str, &str); 13] = [
+const REFUSED: [(&str, &str, &str); 11] = [
     ("ports", "needs Docker", "remove it and reach the node with `towpath lab exec`"),
     ("volumes", "needs Docker", "use \"binds\""),
     ("pid-mode", "needs Docker", "remove it; every node has a process namespace of its own"),
@@ -95,12 +107,7 @@ const REFUSED: [(&str, &str, &str); 13] = [
     ("extras", "needs a vendor's router image", "remove it"),
     ("config", "needs a vendor's router image", "bind the file with \"binds\""),
     ("type", "needs a vendor's router image", "remove it"),
-    ("dns", "is not available in this version", "bind a resolv.conf with \"binds\""),
-    ("aliases", "is not available in this version", "remove it; nodes know each other by name"),
 ];
-
-/// Management addresses live on eth0, which this version does not make.
-const MANAGEMENT: [&str; 2] = ["mgmt-ipv4", "mgmt-ipv6"];
 
 impl Fields {
     /// Reads one level; `place` is how messages call it, such as `node r1`.
@@ -113,6 +120,10 @@ impl Fields {
     }
 
     fn read_one(&mut self, place: &str, key: &Key, value: &Yaml, findings: &mut Findings) {
+        if NODE_ONLY.contains(&key.text.as_str()) && !place.starts_with("node ") {
+            let text = format!("{place}: \"{}\" has no effect here; write it at a node", key.text);
+            return findings.warn(key.line, text);
+        }
         let name = format!("{place}: \"{}\"", key.text);
         let scalar = match key.text.as_str() {
             "kind" => &mut self.kind,
@@ -136,6 +147,10 @@ impl Fields {
             "env-files" => return self.env_files = list(&name, value, findings),
             "binds" => return self.binds = list(&name, value, findings),
             "exec" => return self.exec = list(&name, value, findings),
+            "aliases" => return self.aliases = list(&name, value, findings),
+            "dns" => return self.dns = Some(dns(&name, value, findings)),
+            "mgmt-ipv4" => &mut self.mgmt_ipv4,
+            "mgmt-ipv6" => &mut self.mgmt_ipv6,
             other => return other_key(place, key.line, other, findings),
         };
         *scalar = text(&name, value, findings);
@@ -145,14 +160,6 @@ impl Fields {
 fn other_key(place: &str, line: usize, key: &str, findings: &mut Findings) {
     if let Some((_, needs, remedy)) = REFUSED.iter().find(|(refused, ..)| *refused == key) {
         findings.refuse(line, format!("{place}: \"{key}\" {needs}; {remedy}"));
-    } else if MANAGEMENT.contains(&key) {
-        let remedy = "remove it and use `network-mode: none`";
-        findings.refuse(
-            line,
-            format!(
-                "{place}: \"{key}\" needs the management network, which this version does not make; {remedy}"
-            ),
-        );
     } else if NO_EFFECT.contains(&key) {
         findings.warn(line, format!("{place}: \"{key}\" has no effect here"));
     } else if !GRANTED.contains(&key) {
@@ -214,6 +221,25 @@ fn texts(name: &str, yaml: &Yaml, findings: &mut Findings) -> BTreeMap<String, A
         texts.insert(key.text.clone(), text);
     }
     texts
+}
+
+fn dns(name: &str, yaml: &Yaml, findings: &mut Findings) -> Dns {
+    let mut dns = Dns::default();
+    for (key, value) in mapping(name, yaml, findings) {
+        let field = match key.text.as_str() {
+            "servers" => &mut dns.servers,
+            "search" => &mut dns.search,
+            "options" => &mut dns.options,
+            other => {
+                let hint = did_you_mean(other, ["servers", "search", "options"]);
+                findings.refuse(key.line, format!("{name}: unknown field \"{other}\"; {hint}"));
+                continue;
+            }
+        };
+        let texts = list(&format!("{name} {}", key.text), value, findings);
+        *field = texts.into_iter().map(|at| at.text).collect();
+    }
+    dns
 }
 
 fn list(name: &str, yaml: &Yaml, findings: &mut Findings) -> Vec<At> {

@@ -13,9 +13,8 @@ use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 use rustix::thread::UnshareFlags;
 use serde::{Deserialize, Serialize};
 
-use crate::bring_up;
-use crate::helper;
 use crate::state::StateDir;
+use crate::{bring_up, helper, host, outside};
 
 /// Word on standard input after which the lab outlives its caller.
 pub(crate) const DETACH: &str = "detach";
@@ -26,6 +25,8 @@ pub(crate) const DETACH: &str = "detach";
 pub(crate) enum LabEvent {
     Progress(String),
     Warning(String),
+    /// This node has its namespaces, and its process 1 serves requests.
+    Created(String),
     Ready,
     Failed(String),
 }
@@ -46,6 +47,7 @@ pub(crate) fn outer(state: &StateDir) -> anyhow::Result<()> {
     }
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .context("keeping the lab's mounts out of the machine")?;
+    outside::bring_in(state, &plan.topology)?;
     let log = File::create(state.holder_log())?;
     let child = helper::step(Path::new(helper::SELF), "holder", state, &[])
         .stderr(log)
@@ -95,7 +97,7 @@ fn hold_leash(state: &StateDir) {
             std::thread::park();
         }
     }
-    if let Err(error) = state.remove() {
+    if let Err(error) = host::forget(state) {
         eprintln!("removing {}: {error}", state.path().display());
     }
     std::process::exit(0);

@@ -15,6 +15,7 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use crate::control::{self, Request, Response};
 use crate::health::{Health, Watch};
+use crate::kind::Kind;
 use crate::launch::Program;
 use crate::lifecycle::Healthcheck;
 use crate::main_process::MainProcess;
@@ -38,7 +39,12 @@ pub(crate) fn run(state: &StateDir, name: &str) -> anyhow::Result<()> {
     let socket = state.socket(name);
     let listener =
         UnixListener::bind(&socket).with_context(|| format!("listening on {}", socket.display()))?;
-    enter(&state.root(name).join("root"))?;
+    match spec.kind {
+        Kind::ExtContainer => {
+            mount("proc", "/proc", "proc", MountFlags::empty(), None).context("mounting /proc")?;
+        }
+        Kind::Linux | Kind::Bridge | Kind::Host => enter(&state.root(name).join("root"))?,
+    }
     // Tables of the file system are looked at when a program starts, so after the root is in place.
     let reaper = Reaper::start();
     let programs = Programs::new(Arc::clone(&reaper));
@@ -155,7 +161,7 @@ impl Init {
     }
 }
 
-fn set_link(device: &str, up: bool) -> io::Result<()> {
+pub(crate) fn set_link(device: &str, up: bool) -> io::Result<()> {
     Netlink::route()?.set_up(ifindex(device)?, up)
 }
 

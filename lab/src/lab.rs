@@ -1,19 +1,22 @@
 //! A running lab, as a test or the command line holds it.
 
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Stdio};
 use std::time::Duration;
 
+use anyhow::Context;
+
 use crate::FileError;
-use crate::control::Request;
-use crate::helper;
+use crate::control::{self, Request};
 use crate::holder::{DETACH, LabEvent};
 use crate::links::{End, device_name};
 use crate::nft::Loss;
 use crate::running::Node;
+use crate::space::{self, Space};
 use crate::state::{Plan, StateDir};
 use crate::topology::Topology;
+use crate::{helper, netns_names, outside};
 
 /// Folder of unpacked packages (`usr/sbin`, `usr/lib/frr`, ...) that every node sees as installed.
 const TOOLS: &str = "TOWPATH_TOOLS";
@@ -110,11 +113,14 @@ impl Lab {
     /// As [`Lab::up`].
     pub fn up_topology(topology: Topology, progress: impl FnMut(&str)) -> Result<Self, LabError> {
         let state = StateDir::of(&topology.name);
+        let mut progress = progress;
+        outside::wait(&topology, outside::PATIENCE, &mut progress)
+            .map_err(|reason| LabError::Start { lab: topology.name.clone(), reason: reason.to_string() })?;
         make_folder(&state)?;
         // Held until the lab is down: a holder that loses its leash removes the files by itself, and
         // there would be nothing left to know by whom to wait for.
         let mut leash = None;
-        match start(&topology, &state, &mut leash, progress) {
+        match start(&topology, &state, &mut leash, &mut progress) {
             Ok(exec_warnings) => {
                 let warnings = [topology.warnings.clone(), exec_warnings].concat();
                 Ok(Self { topology, state, leash, warnings })
@@ -260,7 +266,19 @@ impl Lab {
     fn set_link(&self, end: &str, up: bool) -> Result<(), LabError> {
         let [near, _] = self.cable(end)?;
         let request = Request::Link { device: device_name(&near.interface), up };
-        self.find(&near.node)?.ask(&request, "setting a link").map(|_| ())
+        control::call(&self.socket_at(&near.node), &request, &[], PATIENCE)
+            .map(|_| ())
+            .map_err(|error| self.io(&format!("setting the link at {end}"), error))
+    }
+
+    /// Where requests about the devices of `node` go; `host` and `mgmt-net` count as nodes.
+    fn socket_at(&self, node: &str) -> PathBuf {
+        let nodes = &self.topology.nodes;
+        match space::of(node, nodes) {
+            Space::Node(owner) => self.state.socket(&owner),
+            Space::Host => self.state.host_socket(),
+            Space::Outside(_) => self.state.socket(space::network_owner(node, nodes)),
+        }
     }
 
     /// The link end of this name, and the one its cable leads to.
@@ -302,12 +320,16 @@ pub(crate) fn take_down_by_name(lab: &str) -> Result<(), LabError> {
 }
 
 fn take_down(state: &StateDir) -> Result<(), LabError> {
-    let killed = state.kill();
-    // The files go even if the processes could not be waited for; both failures are told.
-    let removed = state.remove();
+    // Each of these is tried even if another one fails; the first failure is told.
+    let outcomes = [
+        // A lab that ended before it had a plan has made nothing outside.
+        ("removing its devices outside", state.plan().map_or(Ok(()), |plan| outside::clear(&plan.topology))),
+        ("ending its processes", state.kill()),
+        ("removing its names in /run/netns", netns_names::release(state)),
+        ("removing its files", state.remove()),
+    ];
     let io = |what: &str, error| LabError::Io { lab: state.lab(), what: what.to_owned(), error };
-    killed.map_err(|error| io("ending its processes", error))?;
-    removed.map_err(|error| io("removing its files", error))
+    outcomes.into_iter().try_for_each(|(what, outcome)| outcome.map_err(|error| io(what, error)))
 }
 
 /// Making the folder is also the lock: two starts of one lab cannot both succeed.
@@ -350,6 +372,21 @@ fn start(
         anyhow::bail!("{TOOLS} names {}, which is no folder; unpack the packages there", tools.display());
     }
     let rootless = !rustix::process::geteuid().is_root();
+    let mut warnings = Vec::new();
+    let mut warn = |text: String, progress: &mut dyn FnMut(&str)| {
+        progress(&format!("warning: {text}"));
+        warnings.push(text);
+    };
+    if rootless {
+        warn(
+            "without root the nodes have no names in /run/netns; use `towpath lab exec` instead of `ip netns exec`"
+                .to_owned(),
+            &mut progress,
+        );
+    } else {
+        netns_names::sweep().context("removing names of labs that are gone from /run/netns")?;
+        netns_names::reserve(state, topology)?;
+    }
     state.write_plan(&Plan { topology: topology.clone(), towpath: towpath.clone(), tools, rootless })?;
     let mut outer = helper::step(&towpath, "outer", state, &[])
         .stdin(Stdio::piped())
@@ -362,13 +399,15 @@ fn start(
     if !ended.status.success() {
         anyhow::bail!("{}", String::from_utf8_lossy(&ended.stderr).trim());
     }
-    let mut warnings = Vec::new();
     for line in BufReader::new(output).lines() {
         match serde_json::from_str(&line?)? {
             LabEvent::Progress(text) => progress(&text),
-            LabEvent::Warning(text) => {
-                progress(&format!("warning: {text}"));
-                warnings.push(text);
+            LabEvent::Warning(text) => warn(text, &mut progress),
+            LabEvent::Created(_) if rootless => {}
+            LabEvent::Created(name) => {
+                let spec = topology.nodes.get(&name).context("it started a node that is not in its file")?;
+                let init = Node::new(&topology.name, &name, spec, state).init_pid()?;
+                netns_names::lead(state, topology, &name, init)?;
             }
             LabEvent::Ready => return Ok(warnings),
             LabEvent::Failed(reason) => anyhow::bail!("{reason}"),

@@ -11,20 +11,21 @@ use netlink_packet_route::link::{
     InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, Prop,
 };
 use netlink_sys::{Socket, SocketAddr, protocols};
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use crate::netns::inside;
 
 const HEADER: usize = 16;
 const NLM_F_REQUEST: u16 = 1;
 const NLM_F_ACK: u16 = 4;
-const NLM_F_EXCL: u16 = 0x200;
-const NLM_F_CREATE: u16 = 0x400;
+pub(crate) const NLM_F_EXCL: u16 = 0x200;
+pub(crate) const NLM_F_CREATE: u16 = 0x400;
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 const NLA_TYPE_MASK: u16 = 0x3fff;
 const NLM_F_ACK_TLVS: u16 = 0x200;
 const NLM_F_CAPPED: u16 = 0x100;
 const NLMSGERR_ATTR_MSG: u16 = 1;
-const RTM_NEWLINK: u16 = 16;
+pub(crate) const RTM_NEWLINK: u16 = 16;
 const RTM_NEWLINKPROP: u16 = 108;
 
 /// A blocking netlink socket; requests are sent and acknowledged one after the other.
@@ -48,13 +49,7 @@ impl Netlink {
 
     /// A socket of another namespace, which stays there whichever thread uses it.
     pub(crate) fn route_in(netns: BorrowedFd<'_>) -> io::Result<Self> {
-        std::thread::scope(|scope| {
-            let thread = scope.spawn(|| {
-                move_into_link_name_space(netns, Some(LinkNameSpaceType::Network))?;
-                Self::route()
-            });
-            thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread panicked")))
-        })
+        inside(netns, Self::route)?
     }
 
     pub(crate) fn netfilter() -> io::Result<Self> {
@@ -120,11 +115,16 @@ impl Netlink {
         self.link_request(RTM_NEWLINKPROP, NLM_F_CREATE | NLM_F_EXCL, &message)
     }
 
-    fn link_request(&mut self, kind: u16, flags: u16, message: &LinkMessage) -> io::Result<()> {
+    pub(crate) fn link_request(&mut self, kind: u16, flags: u16, message: &LinkMessage) -> io::Result<()> {
         let mut body = vec![0; message.buffer_len()];
         message.emit(&mut body);
+        self.acknowledged(kind, flags, &body)
+    }
+
+    /// Sends one request and waits for its acknowledgement.
+    pub(crate) fn acknowledged(&mut self, kind: u16, flags: u16, body: &[u8]) -> io::Result<()> {
         self.sequence += 1;
-        let request = frame(kind, flags | NLM_F_REQUEST | NLM_F_ACK, self.sequence, &body);
+        let request = frame(kind, flags | NLM_F_REQUEST | NLM_F_ACK, self.sequence, body);
         self.exchange(&request, 1)
     }
 

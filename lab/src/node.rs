@@ -10,15 +10,17 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::Stdio;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 use serde::{Deserialize, Serialize};
 
+use crate::eth0::ToBridge;
 use crate::helper;
+use crate::kind::Kind;
 use crate::netlink::Netlink;
 use crate::root;
 use crate::state::StateDir;
-use crate::topology::{Network, NodeSpec, Topology};
+use crate::topology::Network;
 
 /// What a node tells the holder, one JSON line each.
 #[derive(Debug, Serialize, Deserialize)]
@@ -54,22 +56,38 @@ pub(crate) fn prepare(state: &StateDir, name: &str, shared: Option<&str>) -> any
     let plan = state.plan().context("reading the lab's plan")?;
     let spec = plan.topology.nodes.get(name).context("no such node")?;
     let own = UnshareFlags::NEWNS | UnshareFlags::NEWPID | UnshareFlags::NEWIPC;
-    match shared {
-        Some(pid) => {
-            join(pid, "net", LinkNameSpaceType::Network)?;
-            join(pid, "uts", LinkNameSpaceType::HostNameAndNISDomainName)?;
+    let topology = &plan.topology;
+    match (&spec.network, shared) {
+        (Network::Container(_), Some(pid)) => {
+            join(&format!("/proc/{pid}/ns/net"), LinkNameSpaceType::Network)?;
+            join(&format!("/proc/{pid}/ns/uts"), LinkNameSpaceType::HostNameAndNISDomainName)?;
             helper::unshare(own).context("making its namespaces")?;
         }
-        None => {
+        (Network::Container(other), None) => bail!("node {other} is not up"),
+        (Network::Host, _) => helper::unshare(own).context("making its namespaces")?,
+        (Network::Outside(other), _) => {
+            join(&state.outside(other).to_string_lossy(), LinkNameSpaceType::Network)?;
+            helper::unshare(own | UnshareFlags::NEWUTS).context("making its namespaces")?;
+            if spec.kind != Kind::ExtContainer {
+                rustix::system::sethostname(spec.hostname.as_bytes()).context("setting its host name")?;
+            }
+        }
+        (network @ (Network::Management | Network::None), _) => {
+            let bridge = (*network == Network::Management).then(ToBridge::open).transpose()?;
             helper::unshare(own | UnshareFlags::NEWNET | UnshareFlags::NEWUTS)
                 .context("making its namespaces")?;
             rustix::system::sethostname(spec.hostname.as_bytes()).context("setting its host name")?;
-            Netlink::route()?.set_up(LO, true).context("setting lo up")?;
-            settings(&plan.topology.name, name, spec)?;
+            settings(&topology.name, name, &spec.sysctls)?;
+            if let Some(bridge) = bridge {
+                bridge.make_eth0(topology, name).context("making eth0")?;
+            }
         }
     }
-    let hosts = hosts(&plan.topology, &plan.topology.network_owner(name));
-    root::build(&state.root(name), &plan, spec, &hosts)?;
+    if spec.kind == Kind::ExtContainer {
+        root::keep_machine()?;
+    } else {
+        root::build(&state.root(name), &plan, name)?;
+    }
     let child = helper::step(Path::new(helper::SELF), "init", state, &[name])
         .stdin(Stdio::null())
         .spawn()
@@ -84,13 +102,14 @@ pub(crate) fn say(event: &NodeEvent) -> anyhow::Result<()> {
     Ok(out.flush()?)
 }
 
-fn join(pid: &str, space: &str, kind: LinkNameSpaceType) -> anyhow::Result<()> {
-    let file = File::open(format!("/proc/{pid}/ns/{space}"))?;
-    move_into_link_name_space(file.as_fd(), Some(kind))
-        .with_context(|| format!("entering the {space} namespace"))
+fn join(space: &str, kind: LinkNameSpaceType) -> anyhow::Result<()> {
+    let file = File::open(space).with_context(|| format!("opening {space}"))?;
+    move_into_link_name_space(file.as_fd(), Some(kind)).with_context(|| format!("entering {space}"))
 }
 
-fn settings(lab: &str, name: &str, spec: &NodeSpec) -> anyhow::Result<()> {
+/// Sets `lo` up in this process' network namespace, and the kernel as a node has it.
+pub(crate) fn settings(lab: &str, name: &str, given: &BTreeMap<String, String>) -> anyhow::Result<()> {
+    Netlink::route()?.set_up(LO, true).context("setting lo up")?;
     let mut sysctls: BTreeMap<&str, String> =
         SYSCTLS.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
     // Namespaces share one seed otherwise, and chained ECMP hops then all choose alike.
@@ -99,7 +118,7 @@ fn settings(lab: &str, name: &str, spec: &NodeSpec) -> anyhow::Result<()> {
         // An older kernel lacks some of ours; those of the file below must all be there.
         let _ = std::fs::write(sysctl_path(key), value);
     }
-    for (key, value) in &spec.sysctls {
+    for (key, value) in given {
         std::fs::write(sysctl_path(key), value)
             .with_context(|| format!("setting sysctl {key} to {value}"))?;
     }
@@ -120,20 +139,4 @@ fn sysctl_path(key: &str) -> String {
 fn hash_seed(lab: &str, node: &str) -> u32 {
     let bytes = lab.bytes().chain([b'/']).chain(node.bytes());
     bytes.fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)).max(1)
-}
-
-/// A node knows itself; names of other nodes have addresses only on a management network.
-fn hosts(topology: &Topology, owner: &str) -> String {
-    let hostname = topology.nodes.get(owner).map_or(owner, |node| node.hostname.as_str());
-    let mut names = vec![hostname];
-    if hostname != owner {
-        names.push(owner);
-    }
-    if let Some(Network::None) = topology.nodes.get(owner).map(|node| &node.network) {
-        names.extend(
-            topology.nodes.get(owner).map(|node| node.container.as_str()).filter(|name| *name != hostname),
-        );
-    }
-    let names = names.join(" ");
-    format!("127.0.0.1 localhost {names}\n::1 localhost ip6-localhost ip6-loopback {names}\n")
 }

@@ -3,20 +3,18 @@
 //! Inheritance is containerlab's: node, group, kind, defaults; single values from the most specific
 //! level, `env`, `labels` and `sysctls` key by key, `exec`, `binds` and `env-files` appended.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::fields::{At, Fields, appended, by_key, did_you_mean, first};
+use crate::fields::{At, Fields, appended, by_key, first};
 use crate::image::{RUN_LABEL, main_command};
+use crate::kind::Kind;
 use crate::lifecycle::{self, RestartPolicy};
+use crate::management::{self, Wish};
 use crate::problem::Findings;
-use crate::stage_file;
-use crate::topology::{Bind, Network, NodeSpec, Scope};
-use crate::words;
+use crate::topology::{Bind, NodeSpec, Scope};
 use crate::yaml::{Key, Yaml};
-
-/// Kinds that containerlab has and a lab of namespaces will have, but not in this version.
-const LATER: [&str; 4] = ["bridge", "host", "ext-container", "ovs-bridge"];
+use crate::{network, space, stage_file, words};
 
 const ENV_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -25,16 +23,10 @@ pub(crate) fn resolve(
     yaml: &Yaml,
     scope: &Scope<'_>,
     findings: &mut Findings,
-) -> Option<NodeSpec> {
+) -> Option<(NodeSpec, Wish)> {
     let name = key.text.as_str();
     let place = format!("node {name}");
     let before = findings.problems.len();
-    if !good_name(name) {
-        findings.refuse(
-            key.line,
-            format!("{place}: the name is not possible; use letters, digits, \"-\", \"_\" and \".\""),
-        );
-    }
     let own = Fields::read(&place, yaml, findings);
     let none = Fields::default();
     // `group` is not inherited from a group, `kind` not from a kind.
@@ -43,24 +35,41 @@ pub(crate) fn resolve(
     let kind = own.kind.as_ref().or(group.kind.as_ref()).or(scope.defaults.kind.as_ref());
     let by_kind = kind.and_then(|kind| scope.kinds.get(&kind.text)).unwrap_or(&none);
     let levels = [&own, group, by_kind, &scope.defaults];
-    check_kind(&place, key.line, kind, findings);
+    let kind = Kind::read(&place, key.line, kind, findings);
+    check_name(&place, key, kind, findings);
 
-    let container = container_name(scope, name);
+    // A namespace that exists already keeps its name.
+    let container = match kind {
+        Some(Kind::ExtContainer) => name.to_owned(),
+        _ => container_name(scope, name),
+    };
     let labels = by_key(&levels, |fields| &fields.labels);
     let hostname = first(&levels, |fields| fields.hostname.as_ref()).map_or(name, |at| &at.text).to_owned();
     let magic = |text: &str| magic(text, scope, name);
     let commands = appended(&levels, |fields| &fields.exec);
-    let exec = commands
+    let mut exec: Vec<_> = commands
         .iter()
         .filter_map(|at| command_line(&place, "exec", &magic_at(at, &magic), findings))
         .collect();
+    if let (Some(Kind::Bridge), Some(at)) = (kind, commands.first()) {
+        findings.warn(at.line, format!("{place}: \"exec\" is skipped, because a bridge runs nothing"));
+        exec.clear();
+    }
     let image = first(&levels, |fields| fields.image.as_ref());
-    let command = main(&place, key.line, image, &levels, &labels, findings);
+    let command = match kind {
+        Some(Kind::Bridge | Kind::ExtContainer | Kind::Host) => Vec::new(),
+        Some(Kind::Linux) | None => main(&place, key.line, image, &levels, &labels, findings),
+    };
+    // An image that others inherit too says nothing about a device or a namespace.
+    let image = image.filter(|_| kind == Some(Kind::Linux));
+    let mode = first(&levels, |fields| fields.network_mode.as_ref());
+    let network = network::read(name, kind.unwrap_or(Kind::Linux), mode, findings);
+    let wish = network::wish(&place, key.line, &own, &network, findings);
     let mut env = env_files(&place, &levels, scope.folder, findings);
     env.extend(plain(&by_key(&levels, |fields| &fields.env)));
     let healthcheck = levels.iter().find_map(|fields| fields.healthcheck.clone()).flatten();
     let spec = NodeSpec {
-        kind: kind.map(|kind| kind.text.clone()).unwrap_or_default(),
+        kind: kind.unwrap_or(Kind::Linux),
         image: image.map(|image| image.text.clone()).unwrap_or_default(),
         env: environment(env, name, &hostname, &container, scope.lab, &labels),
         container,
@@ -71,7 +80,10 @@ pub(crate) fn resolve(
         labels: plain(&labels),
         sysctls: plain(&by_key(&levels, |fields| &fields.sysctls)),
         binds: binds(&place, &levels, scope.folder, &magic, findings),
-        network: network(&place, key.line, &levels, findings),
+        network,
+        management: Vec::new(),
+        aliases: own.aliases.iter().map(|at| at.text.clone()).collect(),
+        dns: levels.iter().find_map(|fields| fields.dns.clone()),
         tmpfs: tmpfs(&place, &levels, findings),
         stages: stage_file::merged(
             name,
@@ -88,7 +100,32 @@ pub(crate) fn resolve(
             .and_then(|at| lifecycle::seconds(&format!("{place}: \"startup-delay\""), at, findings))
             .unwrap_or_default(),
     };
-    (findings.problems.len() == before).then_some(spec)
+    (findings.problems.len() == before).then_some((spec, wish))
+}
+
+fn check_name(place: &str, key: &Key, kind: Option<Kind>, findings: &mut Findings) {
+    let name = key.text.as_str();
+    if kind == Some(Kind::Bridge) {
+        if !management::possible_device(space::bridge_device(name)) {
+            findings.refuse(
+                key.line,
+                format!("{place}: \"{}\" {}", space::bridge_device(name), management::DEVICE),
+            );
+        }
+    } else if !good_name(name) {
+        findings.refuse(
+            key.line,
+            format!("{place}: the name is not possible; use letters, digits, \"-\", \"_\" and \".\""),
+        );
+    }
+    let reserved =
+        name == space::MGMT_NET || name == "macvlan" || (name == space::HOST && kind != Some(Kind::Host));
+    if reserved {
+        findings.refuse(
+            key.line,
+            format!("{place}: the name means something else in \"links\"; choose another one"),
+        );
+    }
 }
 
 /// A node's name becomes a folder, a host name and a socket's name.
@@ -96,21 +133,6 @@ fn good_name(name: &str) -> bool {
     name.len() <= 60
         && name.starts_with(|c: char| c.is_ascii_alphanumeric())
         && name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
-}
-
-fn check_kind(place: &str, line: usize, kind: Option<&At>, findings: &mut Findings) {
-    match kind {
-        None => findings.refuse(line, format!("{place}: no \"kind\"; use `kind: linux`")),
-        Some(kind) if kind.text == "linux" => {}
-        Some(kind) if LATER.contains(&kind.text.as_str()) => findings.refuse(
-            kind.line,
-            format!("{place}: kind \"{}\" is not available in this version; use `kind: linux`", kind.text),
-        ),
-        Some(kind) => findings.refuse(
-            kind.line,
-            format!("{place}: kind \"{}\" needs Docker and a vendor's image; use `kind: linux`", kind.text),
-        ),
-    }
 }
 
 fn main(
@@ -146,61 +168,6 @@ fn command_line(place: &str, field: &str, at: &At, findings: &mut Findings) -> O
         Err(text) => {
             findings.refuse(at.line, format!("{place}: \"{field}\": {text}; close it"));
             None
-        }
-    }
-}
-
-fn network(place: &str, line: usize, levels: &[&Fields], findings: &mut Findings) -> Network {
-    let remedy = "write `network-mode: none`";
-    match first(levels, |fields| fields.network_mode.as_ref()) {
-        Some(mode) if mode.text == "none" => return Network::None,
-        Some(mode) => match mode.text.strip_prefix("container:") {
-            Some(other) if !other.is_empty() => return Network::Container(other.to_owned()),
-            _ => findings.refuse(
-                mode.line,
-                format!(
-                    "{place}: network-mode \"{}\" is not possible; {remedy}, or container:NODE",
-                    mode.text
-                ),
-            ),
-        },
-        None => findings.refuse(
-            line,
-            format!("{place}: the management network (eth0) is not available in this version; {remedy}"),
-        ),
-    }
-    Network::None
-}
-
-/// `container:X` must name a node, and must not lead back to itself.
-pub(crate) fn check_networks(
-    nodes: &BTreeMap<String, NodeSpec>,
-    lines: &BTreeMap<String, usize>,
-    findings: &mut Findings,
-) {
-    for (name, node) in nodes {
-        let line = lines.get(name).copied().unwrap_or_default();
-        let mut seen = BTreeSet::from([name.as_str()]);
-        let mut spec = node;
-        while let Network::Container(next) = &spec.network {
-            let Some(found) = nodes.get(next) else {
-                if std::ptr::eq(spec, node) && !lines.contains_key(next) {
-                    let hint = did_you_mean(next, nodes.keys().map(String::as_str));
-                    let hint = hint
-                        .replace("remove it", "containers outside the lab are not available in this version");
-                    findings
-                        .refuse(line, format!("node {name}: network-mode names no node \"{next}\"; {hint}"));
-                }
-                break;
-            };
-            if !seen.insert(next) {
-                findings.refuse(
-                    line,
-                    format!("node {name}: network-mode leads in a circle; give one node of it `none`"),
-                );
-                break;
-            }
-            spec = found;
         }
     }
 }

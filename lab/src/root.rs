@@ -16,8 +16,7 @@ use anyhow::Context;
 use rustix::mount::{MountFlags, mount, mount_bind, mount_bind_recursive, mount_remount};
 
 use crate::state::Plan;
-use crate::topology::NodeSpec;
-use crate::users;
+use crate::{hosts, users};
 
 /// Folders of `/` that a node has of its own.
 const OWN: [&str; 5] = ["proc", "sys", "dev", "run", "tmp"];
@@ -47,7 +46,10 @@ struct Builder<'a> {
 /// Builds the root of a node below `place` and returns it; only `/proc` is left to be mounted.
 ///
 /// Must run in the mount namespace of the node, with its network namespace entered (for `/sys`).
-pub(crate) fn build(place: &Path, plan: &Plan, spec: &NodeSpec, hosts: &str) -> anyhow::Result<PathBuf> {
+pub(crate) fn build(place: &Path, plan: &Plan, node: &str) -> anyhow::Result<PathBuf> {
+    let spec = plan.topology.nodes.get(node).context("no such node")?;
+    // A node inside another one's network has that one's names, as in Docker.
+    let owner = plan.topology.nodes.get(&plan.topology.network_owner(node)).unwrap_or(spec);
     fs::create_dir_all(place).with_context(|| format!("creating {}", place.display()))?;
     mount("tmpfs", place, "tmpfs", MountFlags::empty(), c"mode=755")
         .context("mounting the node's private layer")?;
@@ -66,8 +68,16 @@ pub(crate) fn build(place: &Path, plan: &Plan, spec: &NodeSpec, hosts: &str) -> 
     builder.entries(Path::new("/"), &OWN)?;
     builder.own_folders()?;
     users::provide(&root, plan.rootless).context("adding the users that routing daemons run as")?;
-    replace(&inside(&root, Path::new("/etc/hosts"))?, hosts).context("writing /etc/hosts")?;
-    replace(&inside(&root, Path::new("/etc/hostname"))?, &format!("{}\n", spec.hostname))?;
+    // Not through links: the machine's resolv.conf may be one to a place that a node does not have.
+    let etc = inside(&root, Path::new("/etc"))?;
+    let names = [
+        ("hosts", hosts::hosts(&plan.topology, node)),
+        ("hostname", format!("{}\n", owner.hostname)),
+        ("resolv.conf", hosts::resolv_conf(spec.dns.as_ref().or(owner.dns.as_ref()))),
+    ];
+    for (file, text) in names {
+        replace(&etc.join(file), &text).with_context(|| format!("writing /etc/{file}"))?;
+    }
     bind(&root, &plan.towpath, Path::new(TOWPATH), true)
         .with_context(|| format!("providing {} as towpath", plan.towpath.display()))?;
     for (target, options) in &spec.tmpfs {
@@ -83,6 +93,13 @@ pub(crate) fn build(place: &Path, plan: &Plan, spec: &NodeSpec, hosts: &str) -> 
             .with_context(|| format!("binding {} to {}", one.source.display(), one.target.display()))?;
     }
     Ok(root)
+}
+
+/// For a node that keeps the machine's files: only `/proc` and `/sys` are its own.
+///
+/// `/proc` is mounted by its process 1, in the process namespace it shows.
+pub(crate) fn keep_machine() -> anyhow::Result<()> {
+    mount("sysfs", "/sys", "sysfs", MountFlags::empty(), None).context("mounting /sys")
 }
 
 impl Builder<'_> {

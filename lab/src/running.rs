@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::control::{self, Request, Response, Status};
 use crate::lab::{LabError, PATIENCE};
 use crate::launch::Program;
+use crate::netns::inside;
 use crate::reaper::Exit;
 use crate::state::StateDir;
 use crate::topology::NodeSpec;
@@ -159,6 +159,7 @@ impl Node {
         options: &ExecOptions,
         patience: Duration,
     ) -> io::Result<Exit> {
+        self.has_processes()?;
         let mut env = self.spec.env.clone();
         env.extend(options.env.iter().cloned());
         let request = Request::Exec(Program {
@@ -212,6 +213,7 @@ impl Node {
     }
 
     fn peer(&self) -> io::Result<u32> {
+        self.has_processes()?;
         // The kernel translates the listener's id to what it is called here.
         let peer = rustix::net::sockopt::socket_peercred(UnixStream::connect(&self.socket)?)?;
         Ok(peer.pid.as_raw_nonzero().get().unsigned_abs())
@@ -254,13 +256,7 @@ impl Node {
     /// When the namespace cannot be entered, or `work` panics.
     pub fn in_netns<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, LabError> {
         let netns = self.netns()?;
-        let outcome = std::thread::scope(|scope| {
-            let thread = scope.spawn(|| -> io::Result<T> {
-                move_into_link_name_space(netns.as_fd(), Some(LinkNameSpaceType::Network))?;
-                Ok(work())
-            });
-            thread.join().unwrap_or_else(|_| Err(io::Error::other("the work panicked")))
-        });
+        let outcome = inside(netns.as_fd(), work);
         outcome.map_err(|error| self.failed("entering its network namespace", error))
     }
 
@@ -327,7 +323,16 @@ impl Node {
     }
 
     pub(crate) fn ask(&self, request: &Request, what: &str) -> Result<Response, LabError> {
-        control::call(&self.socket, request, &[], PATIENCE).map_err(|error| self.failed(what, error))
+        let outcome = self.has_processes().and_then(|()| control::call(&self.socket, request, &[], PATIENCE));
+        outcome.map_err(|error| self.failed(what, error))
+    }
+
+    fn has_processes(&self) -> io::Result<()> {
+        if self.spec.kind.has_processes() {
+            return Ok(());
+        }
+        let remedy = "use the node whose network it is in, or one of `kind: host`";
+        Err(io::Error::new(io::ErrorKind::Unsupported, format!("a bridge runs nothing; {remedy}")))
     }
 
     fn failed(&self, what: &str, error: io::Error) -> LabError {

@@ -94,6 +94,21 @@ impl StateDir {
         self.path.join(format!("{node}.root"))
     }
 
+    /// Where the holder answers for the host namespace.
+    pub(crate) fn host_socket(&self) -> PathBuf {
+        self.path.join("lab.host")
+    }
+
+    /// In the lab's mounts: the machine's network namespace of this name.
+    pub(crate) fn outside(&self, name: &str) -> PathBuf {
+        self.path.join(format!("{name}.outside"))
+    }
+
+    /// Leads to the network namespace of a node, by its process 1.
+    pub(crate) fn netns(&self, node: &str) -> PathBuf {
+        self.path.join(format!("{node}.netns"))
+    }
+
     pub(crate) fn write_plan(&self, plan: &Plan) -> io::Result<()> {
         std::fs::write(self.path.join("plan.json"), serde_json::to_vec(plan)?)
     }
@@ -135,11 +150,15 @@ impl StateDir {
             Err(rustix::io::Errno::SRCH) => return Ok(()),
             pidfd => pidfd?,
         };
-        // Compared after the open: from here on the descriptor cannot become another process.
-        if self.running().is_none() {
+        // Compared after the open: from here on the descriptor cannot become another process. One
+        // that was killed already is waited for: its lab may still be dying.
+        if stat(holder.pid).ok().is_none_or(|stat| stat.start_time != holder.start_time) {
             return Ok(());
         }
-        pidfd_send_signal(&pidfd, Signal::KILL)?;
+        match pidfd_send_signal(&pidfd, Signal::KILL) {
+            Err(rustix::io::Errno::SRCH) => {}
+            sent => sent?,
+        }
         // A process 1 counts as dead only once every process of its namespace is.
         let mut poll = [rustix::event::PollFd::new(&pidfd, rustix::event::PollFlags::IN)];
         let deadline = rustix::event::Timespec { tv_sec: 10, tv_nsec: 0 };
@@ -150,17 +169,27 @@ impl StateDir {
     }
 }
 
-/// When `pid` started, in clock ticks since boot.
+/// When `pid` started, in clock ticks since boot; one that has ended and waits for its parent is gone.
 pub(crate) fn start_time(pid: i32) -> io::Result<u64> {
+    match stat(pid)? {
+        Stat { zombie: true, .. } => Err(io::Error::from(io::ErrorKind::NotFound)),
+        Stat { start_time, .. } => Ok(start_time),
+    }
+}
+
+struct Stat {
+    zombie: bool,
+    start_time: u64,
+}
+
+fn stat(pid: i32) -> io::Result<Stat> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The program's name may hold spaces and parentheses; what follows the last one does not.
     let after = stat.rsplit_once(')').map(|(_, after)| after);
     let mut fields = after.map(str::split_whitespace).into_iter().flatten();
-    // A zombie is dead: only its parent has not looked yet.
-    if fields.next() == Some("Z") {
-        return Err(io::Error::from(io::ErrorKind::NotFound));
-    }
-    fields.nth(18).and_then(|ticks| ticks.parse().ok()).ok_or_else(|| {
+    let zombie = fields.next() == Some("Z");
+    let start_time = fields.nth(18).and_then(|ticks| ticks.parse().ok()).ok_or_else(|| {
         io::Error::new(io::ErrorKind::InvalidData, format!("/proc/{pid}/stat has no start time"))
-    })
+    })?;
+    Ok(Stat { zombie, start_time })
 }

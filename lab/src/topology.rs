@@ -9,17 +9,21 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::fields::{Fields, did_you_mean, mapping, text};
+use crate::hosts::Dns;
+use crate::kind::Kind;
 use crate::lifecycle::{Healthcheck, RestartPolicy};
-use crate::links::{self, Link};
-use crate::node_spec;
+use crate::links::{self, Dummy, Link, Links};
+use crate::management::{self, Management};
 use crate::problem::{FileError, Findings, Problem, nearest};
 use crate::stage::{Stage, StageSpec};
 use crate::stage_file::{self, Wait};
 use crate::substitute::substitute;
 use crate::yaml::{self, Value, Yaml};
+use crate::{git, network, node_spec, space};
 
 /// A lab as its file describes it, everything inherited and resolved.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +36,10 @@ pub struct Topology {
     pub nodes: BTreeMap<String, NodeSpec>,
     /// The veth pairs between them, in the file's order.
     pub links: Vec<Link>,
+    /// Interfaces that lead nowhere, in the file's order.
+    pub dummies: Vec<Dummy>,
+    /// The network that nodes without `network-mode` have their eth0 on.
+    pub management: Management,
     /// What the file says that has no effect here, one line each.
     pub warnings: Vec<String>,
 }
@@ -39,8 +47,8 @@ pub struct Topology {
 /// One node, its inheritance applied and its image mapped to a program.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeSpec {
-    /// Always `linux` in this version.
-    pub kind: String,
+    /// What it is.
+    pub kind: Kind,
     /// As written.
     pub image: String,
     /// `clab-<lab>-<node>`, or what `prefix` makes of it.
@@ -63,6 +71,12 @@ pub struct NodeSpec {
     pub binds: Vec<Bind>,
     /// Where its interfaces are.
     pub network: Network,
+    /// Addresses of its eth0 on the management network, IPv4 first; empty: it has none.
+    pub management: Vec<IpNet>,
+    /// Further names of it that all nodes know.
+    pub aliases: Vec<String>,
+    /// Name servers; absent: none at all.
+    pub dns: Option<Dns>,
     /// Folders in memory, empty at the start, with their mount options.
     pub tmpfs: BTreeMap<PathBuf, String>,
     /// What its stages wait for and run.
@@ -89,10 +103,16 @@ pub struct Bind {
 /// Where a node's interfaces live.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Network {
+    /// In a namespace of its own, with `lo`, the links of the file, and eth0 on the management network.
+    Management,
     /// In a namespace of its own, with `lo` and the links of the file only.
     None,
     /// In the namespace of the node named here, whose host name and hosts file it shares too.
     Container(String),
+    /// In the machine's `/run/netns/<name>`, which somebody else made.
+    Outside(String),
+    /// In the lab's own host namespace.
+    Host,
 }
 
 /// What surrounds the nodes while they are resolved.
@@ -153,10 +173,7 @@ impl Topology {
     /// The node whose network namespace `node` uses: itself, or the one `container:` names.
     #[must_use]
     pub fn network_owner(&self, node: &str) -> String {
-        match self.nodes.get(node) {
-            Some(spec) => links::network_owner(node, spec, &self.nodes),
-            None => node.to_owned(),
-        }
+        space::network_owner(node, &self.nodes).to_owned()
     }
 }
 
@@ -185,11 +202,8 @@ fn read_root(root: &Yaml, file: &Path, findings: &mut Findings) -> Option<Topolo
     let mut parts: BTreeMap<&str, &Yaml> = BTreeMap::new();
     for (key, value) in mapping("a topology file", root, findings) {
         match key.text.as_str() {
-            "name" | "prefix" | "topology" => {
+            "name" | "prefix" | "topology" | "mgmt" => {
                 parts.insert(&key.text, value);
-            }
-            "mgmt" => {
-                findings.warn(key.line, "\"mgmt\" has no effect: this version makes no management network")
             }
             "settings" => findings.refuse(key.line, "\"settings\" needs Docker; remove it"),
             other => {
@@ -204,10 +218,17 @@ fn read_root(root: &Yaml, file: &Path, findings: &mut Findings) -> Option<Topolo
             .iter()
             .any(|(key, _)| nearest(&key.text, [word]).is_some())
     };
-    let name = parts.get("name").and_then(|name| text("\"name\"", name, findings));
-    match &name {
+    let folder = file.parent().unwrap_or(Path::new("/"));
+    let mut name = parts.get("name").and_then(|name| text("\"name\"", name, findings));
+    match &mut name {
         None if meant("name") && !parts.contains_key("name") => {}
         None => findings.refuse(1, "the lab has no \"name\"; add one"),
+        Some(name) => match git::expand(&name.text, folder) {
+            Ok(text) => name.text = text,
+            Err(why) => findings.refuse(name.line, format!("name: {why}")),
+        },
+    }
+    match &name {
         Some(name) if !good_name(&name.text) => findings.refuse(
             name.line,
             format!(
@@ -215,7 +236,7 @@ fn read_root(root: &Yaml, file: &Path, findings: &mut Findings) -> Option<Topolo
                 name.text
             ),
         ),
-        Some(_) => {}
+        Some(_) | None => {}
     }
     // A prefix that is given and empty differs from none: it leaves the node's name alone.
     let prefix = parts
@@ -228,10 +249,21 @@ fn read_root(root: &Yaml, file: &Path, findings: &mut Findings) -> Option<Topolo
         return None;
     };
     let lab = name.map(|name| name.text).unwrap_or_default();
-    let folder = file.parent().unwrap_or(Path::new("/"));
-    let (nodes, links) = read_topology(topology, &lab, folder, prefix.as_deref(), findings);
+    let management =
+        parts.get("mgmt").map_or_else(Management::default, |mgmt| Management::read(mgmt, findings));
+    let surroundings = Surroundings { lab: &lab, folder, prefix: prefix.as_deref(), management: &management };
+    let (nodes, links) = read_topology(topology, &surroundings, findings);
     let warnings = findings.warnings.iter().map(|warning| crate::problem::located(file, warning)).collect();
-    Some(Topology { name: lab, file: file.to_owned(), nodes, links, warnings })
+    let Links { pairs: links, dummies } = links;
+    Some(Topology { name: lab, file: file.to_owned(), nodes, links, dummies, management, warnings })
+}
+
+/// What the file says outside of `topology`, and where it is.
+struct Surroundings<'a> {
+    lab: &'a str,
+    folder: &'a Path,
+    prefix: Option<&'a str>,
+    management: &'a Management,
 }
 
 /// A lab's name becomes a folder, a host name part and a socket path.
@@ -243,11 +275,9 @@ fn good_name(name: &str) -> bool {
 
 fn read_topology(
     yaml: &Yaml,
-    lab: &str,
-    folder: &Path,
-    prefix: Option<&str>,
+    around: &Surroundings<'_>,
     findings: &mut Findings,
-) -> (BTreeMap<String, NodeSpec>, Vec<Link>) {
+) -> (BTreeMap<String, NodeSpec>, Links) {
     let empty = Yaml { line: yaml.line, value: Value::Null };
     let mut parts: BTreeMap<&str, &Yaml> = BTreeMap::new();
     for (key, value) in mapping("\"topology\"", yaml, findings) {
@@ -261,9 +291,9 @@ fn read_topology(
     }
     let part = |name: &str| parts.get(name).copied().unwrap_or(&empty);
     let scope = Scope {
-        lab,
-        folder,
-        prefix,
+        lab: around.lab,
+        folder: around.folder,
+        prefix: around.prefix,
         defaults: Fields::read("defaults", part("defaults"), findings),
         kinds: levels("kind", part("kinds"), findings),
         groups: levels("group", part("groups"), findings),
@@ -275,18 +305,27 @@ fn read_topology(
     }
     let mut lines = BTreeMap::new();
     let mut nodes = BTreeMap::new();
+    let mut wishes = BTreeMap::new();
     for (key, value) in entries {
-        if let Some(node) = node_spec::resolve(key, value, &scope, findings) {
-            lines.insert(key.text.clone(), key.line);
+        lines.insert(key.text.clone(), key.line);
+        if let Some((node, wish)) = node_spec::resolve(key, value, &scope, findings) {
+            if node.network == Network::Management {
+                wishes.insert(key.text.clone(), wish);
+            }
             nodes.insert(key.text.clone(), node);
         }
     }
-    node_spec::check_networks(&nodes, &lines, findings);
+    network::settle(&mut nodes, &lines, findings);
     let known = entries.iter().map(|(key, _)| (key.text.clone(), key.line)).collect();
     stage_file::check(&scope.waits.borrow(), &nodes, &known, findings);
+    let mut addresses = management::assign(around.management, &wishes, findings);
+    for (name, node) in &mut nodes {
+        node.management = addresses.remove(name).unwrap_or_default();
+    }
     // Where nodes were refused, links to them are not a second mistake: check the names only.
     let mut found = Findings::default();
-    let links = links::read(part("links"), &nodes, &mut found);
+    let places = links::Places { nodes: &nodes, lines: &lines, management: around.management };
+    let links = links::read(part("links"), &places, &mut found);
     found.problems.retain(|problem| {
         !entries.iter().any(|(key, _)| {
             !nodes.contains_key(&key.text)
@@ -309,9 +348,11 @@ fn levels(what: &str, yaml: &Yaml, findings: &mut Findings) -> BTreeMap<String, 
 }
 
 /// `CLAB_INTFS`: how many links end at a node, so that a start script can wait for them.
-fn count_interfaces(nodes: &mut BTreeMap<String, NodeSpec>, links: &[Link]) {
+fn count_interfaces(nodes: &mut BTreeMap<String, NodeSpec>, links: &Links) {
     for (name, node) in nodes {
-        let count = links.iter().flat_map(|link| &link.ends).filter(|end| end.node == *name).count();
+        let pairs = links.pairs.iter().flat_map(|link| &link.ends);
+        let ends = pairs.chain(links.dummies.iter().map(|dummy| &dummy.end));
+        let count = ends.filter(|end| end.node == *name).count();
         node.env.entry("CLAB_INTFS".to_owned()).or_insert_with(|| count.to_string());
     }
 }

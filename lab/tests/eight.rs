@@ -4,17 +4,20 @@
 
 #![expect(clippy::unwrap_used, reason = "these are tests, their helpers included")]
 
+mod support;
+
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use lab::{Exit, Lab, Node, until};
+use support::{pings, text};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What `$D` stands for.
-const DEFAULTS: &str = "{kind: linux, image: alpine, cmd: sleep infinity, network-mode: none}";
+const DEFAULTS: &str = "{kind: linux, image: alpine, cmd: sleep infinity}";
 
 /// One of the files, under a lab name that no other run of this test uses.
 struct Eight {
@@ -74,12 +77,58 @@ fn env(node: &Node, name: &str) -> Option<String> {
 }
 
 #[test]
+fn t1_links_are_made_as_written() {
+    let file = Eight::new(
+        1,
+        r#"name: t1
+topology:
+ defaults: $D
+ nodes: {a: {exec: [ip addr add 10.1.0.1/30 dev eth1]}, b: {exec: [ip addr add 10.1.0.2/30 dev eth1]}}
+ links:
+ - {endpoints: ["a:eth1", "b:eth1"], ipv4: [192.0.2.1/30, 192.0.2.2/30]}
+ - {type: veth, mtu: 1400, endpoints: [{node: a, interface: eth2, mac: "02:00:00:00:00:01"}, {node: b, interface: Ethernet1/2}]}
+ - endpoints: ["a:x1", "a:x2"]
+"#,
+    );
+    let said = String::from_utf8(file.up(&[]).stderr).unwrap();
+    let lab = file.lab();
+    assert!(said.contains("\"ipv4\" has no effect"), "{said}");
+    for (node, device, mtu) in
+        [("a", "eth1", "9500"), ("b", "eth1", "9500"), ("a", "eth2", "1400"), ("a", "x1", "9500")]
+    {
+        assert_eq!(
+            text(&lab, node, &["cat", &format!("/sys/class/net/{device}/mtu")]),
+            mtu,
+            "{node}:{device}"
+        );
+    }
+    let links = text(&lab, "a", &["ip", "-br", "link", "show", "up"]);
+    for device in ["eth0", "eth1", "eth2", "x1", "x2"] {
+        assert!(
+            links.lines().any(|line| line.starts_with(&format!("{device}@")) && line.contains("LOWER_UP")),
+            "{links}"
+        );
+    }
+    let addresses = text(&lab, "a", &["ip", "-4", "-o", "addr", "show", "dev", "eth1"]);
+    assert!(addresses.lines().count() == 1 && addresses.contains("10.1.0.1/30"), "{addresses}");
+    assert!(pings(&lab, "a", "10.1.0.2"));
+    assert_eq!(text(&lab, "a", &["cat", "/sys/class/net/eth2/address"]), "02:00:00:00:00:01");
+    assert!(text(&lab, "a", &["cat", "/sys/class/net/eth1/address"]).starts_with("aa:c1:ab:"));
+    let long = text(&lab, "b", &["ip", "link", "show", "Ethernet1-2"]);
+    assert!(long.contains(": clab-") && long.contains("mtu 1400"), "{long}");
+    for (node, count) in [("a", "4"), ("b", "2")] {
+        assert_eq!(text(&lab, node, &["printenv", "CLAB_INTFS"]), count);
+        assert_eq!(lab.node(node).read_file("/proc/sys/net/ipv4/ip_forward").unwrap(), "1\n");
+    }
+}
+
+#[test]
 fn t2_levels_are_inherited() {
     let file = Eight::new(
         2,
         r#"name: t2
 topology:
- defaults: {kind: linux, image: $IMG, network-mode: none, cmd: sleep infinity, env: {A: d, B: d}, binds: ["f1:/x"], exec: [echo d, echo s]}
+ defaults: {kind: linux, image: $IMG, cmd: sleep infinity, env: {A: d, B: d}, binds: ["f1:/x"], exec: [echo d, echo s]}
  kinds: {linux: {env: {A: k, C: k}, exec: [echo k, echo s]}}
  groups: {g: {env: {A: g}, binds: ["f2:/x:ro"], exec: [echo g]}}
  nodes: {n: {group: g, env: {B: n, N: 010, Y: yes}, labels: {a.b-c: v}, exec: [echo d, echo n]}}
@@ -106,7 +155,7 @@ fn t3_commands_run_as_root_and_the_main_process_on_a_terminal_as_its_user() {
         r#"name: t3
 topology:
  nodes:
-  n: {kind: linux, image: $IMG, network-mode: none, user: "65534", cmd: bash, env: {FOO: bar},
+  n: {kind: linux, image: $IMG, user: "65534", cmd: bash, env: {FOO: bar},
    exec: [id -u, "sh -c 'echo $$FOO; exit 3'", 'echo "a  b" c\ d * # x', nosuch, echo __clabNodeName__ __clabLabName__]}
 "#,
     );
@@ -128,6 +177,41 @@ topology:
     let stat = proc("stat");
     let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
     assert_ne!(fields[4], "0", "{stat}");
+}
+
+#[test]
+fn t4_a_node_lives_in_the_network_of_another_one() {
+    let file = Eight::new(
+        4,
+        r#"name: t4
+topology:
+ defaults: $D
+ nodes:
+  main: {mgmt-ipv4: 172.20.20.50}
+  side: {network-mode: "container:main", exec: [hostname, ip addr add 10.4.0.1/30 dev eth2]}
+  bare: {network-mode: none, exec: [ip addr add 10.4.0.2/30 dev eth0]}
+ links: [{endpoints: ["side:eth2", "bare:eth0"]}]
+"#,
+    );
+    file.up(&[]);
+    let lab = file.lab();
+    assert_eq!(printed(&lab.node("side")), ["main"]);
+    for node in ["main", "side"] {
+        let addresses = text(&lab, node, &["ip", "-4", "-o", "addr"]);
+        assert!(addresses.contains("eth0    inet 172.20.20.50/24"), "{addresses}");
+        assert!(addresses.contains("eth2    inet 10.4.0.1/30"), "{addresses}");
+        assert!(pings(&lab, node, "10.4.0.2"));
+        assert_eq!(text(&lab, node, &["hostname"]), "main");
+    }
+    assert_eq!(
+        lab.node("main").read_file("/etc/hosts").unwrap(),
+        lab.node("side").read_file("/etc/hosts").unwrap()
+    );
+    let default = text(&lab, "main", &["ip", "route", "show", "default"]);
+    assert_eq!(default, "default via 172.20.20.1 dev eth0");
+    let links = text(&lab, "bare", &["ip", "-br", "link"]);
+    assert_eq!(links.lines().count(), 2, "{links}");
+    assert_eq!(text(&lab, "bare", &["ip", "route", "show", "default"]), "");
 }
 
 #[test]
@@ -162,7 +246,42 @@ topology:
     assert!(running < Duration::from_secs(3), "{running:?}");
     let lab = file.lab();
     assert!(lab.node("c").status().is_ok() && lab.node("a").read_file("/ok").is_ok());
-    assert_eq!(printed(&lab.node("a")), ["lo", "eth1", "lo"]);
+    assert_eq!(printed(&lab.node("a")), ["eth0", "lo", "eth0", "eth1", "lo"]);
+}
+
+#[test]
+fn t6_a_bridge_is_made_inside_a_node() {
+    let file = Eight::new(
+        6,
+        r#"name: t6
+topology:
+ defaults: $D
+ nodes:
+  sw: {exec: ["sh -c 'until ip link show br0; do sleep .1; done; ip addr add 10.6.0.1/24 dev br0'"]}
+  "br0|sw": {kind: bridge, network-mode: "container:sw"}
+  h1: {exec: [ip addr add 10.6.0.11/24 dev eth1]}
+  h2: {exec: [ip addr add 10.6.0.12/24 dev eth1]}
+ links: [{endpoints: ["h1:eth1", "br0|sw:p1"]}, {endpoints: ["br0|sw:p2", "h2:eth1"]}]
+"#,
+    );
+    file.up(&[]);
+    let lab = file.lab();
+    let bridge = text(&lab, "sw", &["ip", "-d", "link", "show", "br0"]);
+    assert!(
+        bridge.contains("mtu 9500") && bridge.contains("state UP") && bridge.contains("stp_state 0"),
+        "{bridge}"
+    );
+    let ports = text(&lab, "sw", &["ls", "/sys/class/net/br0/brif"]);
+    assert_eq!(ports.split_whitespace().collect::<Vec<_>>(), ["p1", "p2"]);
+    for (from, to) in [
+        ("sw", "10.6.0.11"),
+        ("sw", "10.6.0.12"),
+        ("h1", "10.6.0.1"),
+        ("h1", "10.6.0.12"),
+        ("h2", "10.6.0.11"),
+    ] {
+        assert!(pings(&lab, from, to), "{from} to {to}");
+    }
 }
 
 #[test]
@@ -202,7 +321,7 @@ fn t8_two_frr_routers_exchange_their_routes() {
         8,
         r#"name: t8
 topology:
- groups: {f: {kind: linux, image: $FRR, network-mode: none, binds: ["daemons:/etc/frr/daemons", "__clabNodeName__.conf:/etc/frr/frr.conf"]}}
+ groups: {f: {kind: linux, image: $FRR, binds: ["daemons:/etc/frr/daemons", "__clabNodeName__.conf:/etc/frr/frr.conf"]}}
  nodes: {r1: {group: f}, r2: {group: f}}
  links: [{endpoints: ["r1:eth1", "r2:eth1"]}]
 "#,

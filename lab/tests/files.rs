@@ -191,10 +191,11 @@ fn every_mistake_is_named_with_its_line_and_a_remedy() {
         ("name: x\ntopology:\n nodes:\n  n: {image: alpine, network-mode: none}\n".into(), 4, "no \"kind\""),
         ("name: x\ntopology:\n nodes:\n  n: {kind: linux, network-mode: none}\n".into(), 4, "no \"image\""),
         (
-            "name: x\ntopology:\n nodes:\n  n: {kind: linux, image: alpine}\n".into(),
-            4,
-            "write `network-mode: none`",
+            "name: x\nmgmt: {ipv4-subnet: 10.0.0.1/24}\ntopology: {nodes: {n: $D}}\n".into(),
+            2,
+            "write 10.0.0.0/24",
         ),
+        ("name: x-__gitHash__\ntopology: {nodes: {n: $D}}\n".into(), 1, "need a git repository"),
         ("name: x\ntopology:\n nodes:\n  \"n b\": $D\n".into(), 4, "the name is not possible"),
         (node("binds: [\"/nowhere:/x\"]"), 4, "/nowhere does not exist"),
         (node("binds: [\"/etc\"]"), 4, "source:target"),
@@ -228,7 +229,9 @@ fn every_mistake_is_named_with_its_line_and_a_remedy() {
         (node("tmpfs: {run: size=1m}"), 4, "must be an absolute path"),
         (waiting("a: {create: {wait-for: [{node: b, stage: healthy}]}}"), 6, "has no \"healthcheck\""),
         (waiting("a: {create: {wait-for: [{node: b, stage: exit}]}}"), 6, "has no command that could end"),
-        (node("mgmt-ipv4: 172.20.20.5"), 4, "management network"),
+        (node("mgmt-ipv4: 172.20.20.5"), 4, "remove it or the network-mode"),
+        (node("mgmt-ipv4: 10.0.0.5").replacen("network-mode: none, ", "", 1), 4, "is not in 172.20.20.0/24"),
+        (node("dns: {server: [10.0.0.1]}"), 4, "did you mean \"servers\"?"),
         (node("restart-policy: sometimes"), 4, "use always, unless-stopped"),
         (node("image: x"), 4, "\"image\" is given twice"),
         (
@@ -236,22 +239,65 @@ fn every_mistake_is_named_with_its_line_and_a_remedy() {
             4,
             "needs Docker and a vendor's image",
         ),
-        (node("kind: bridge").replacen("kind: linux, ", "", 1), 4, "not available in this version"),
+        (node("kind: ovs-bridge").replacen("kind: linux, ", "", 1), 4, "use `kind: bridge`"),
+        (node("kind: k8s-kind").replacen("kind: linux, ", "", 1), 4, "needs Docker and kind"),
+        (node("kind: bridg").replacen("kind: linux, ", "", 1), 4, "did you mean \"bridge\"?"),
+        (node("").replacen("n: {", "host: {", 1), 4, "means something else in \"links\""),
+        (
+            "name: x\ntopology:\n nodes:\n  a-bridge-of-long-name: {kind: bridge}\n".into(),
+            4,
+            "at most 15 letters",
+        ),
+        (
+            node("").to_string() + "  \"b|nowhere\": {kind: bridge, network-mode: \"container:nowhere\"}\n",
+            5,
+            "would outlive the lab",
+        ),
+        (
+            node("").to_string()
+                + "  b: {kind: bridge}\n  m: {kind: linux, image: alpine, network-mode: \"container:b\"}\n",
+            6,
+            "which is a bridge",
+        ),
         (node("image: quay.io/x/y").replacen("image: alpine, ", "", 1), 4, "towpath.lab/run"),
-        (node("network-mode: host").replacen("network-mode: none, ", "", 1), 4, "is not possible"),
-        (node("network-mode: \"container:m\"").replacen("network-mode: none, ", "", 1), 4, "no node \"m\""),
+        (
+            node("network-mode: host").replacen("network-mode: none, ", "", 1),
+            4,
+            "would change the machine's own network",
+        ),
+        (node("network-mode: bridge").replacen("network-mode: none, ", "", 1), 4, "is not possible"),
+        (
+            node("") + "  main: $D\n  m: {kind: linux, image: alpine, network-mode: \"container:mian\"}\n",
+            6,
+            "names no node \"mian\"; did you mean \"main\"?",
+        ),
         (node("network-mode: \"container:n\"").replacen("network-mode: none, ", "", 1), 4, "in a circle"),
         // links
         (linked(" - endpoints: [\"a:eth1\"]"), 6, "two endpoints, not 1"),
         (linked(" - endpoints: [\"a:eth1\", \"b\"]"), 6, "\"node:interface\""),
         (linked(" - endpoints: [\"a:eth1\", \"c:eth1\"]"), 6, "no node \"c\""),
-        (linked(" - endpoints: [\"a:eth1\", \"host:eth1\"]"), 6, "\"host\" is not available"),
+        (linked(" - endpoints: [\"a:eth1\", \"macvlan:eth1\"]"), 6, "needs a network card of the machine"),
+        (
+            linked(" - endpoints: [\"a:e\", \"host:h\"]\n - endpoints: [\"b:e\", \"mgmt-net:h\"]"),
+            7,
+            "first in line 6",
+        ),
+        (linked(" - endpoints: [\"a:e\", \"host:br-clab\"]"), 6, "is the management network's bridge"),
+        (
+            linked(" - endpoints: [\"a:eth0\", \"b:e\"]").replace("$D", "{kind: linux, image: alpine}"),
+            6,
+            "use eth1, or `network-mode: none`",
+        ),
+        (linked(" - {type: host, endpoint: {node: a, interface: e}}"), 6, "needs \"host-interface\""),
+        (linked(" - {type: dummy, endpoints: [\"a:e\"]}"), 6, "unknown field \"endpoints\""),
         (linked(" - endpoints: [\"a:eth1\", \"b:lo\"]"), 6, "not a possible name"),
         (linked(" - endpoints: [\"a:e\", \"b:e\"]\n - endpoints: [\"a:e\", \"b:f\"]"), 7, "first in line 6"),
         (linked(" - endpoints: [\"a:e\", \"a:e\"]"), 6, "used twice"),
         (linked(" - {endpoints: [\"a:e\", \"b:e\"], mtu: 10}"), 6, "mtu 10 is not possible"),
         (linked(" - {endpoints: [\"a:e\", \"b:e\"], speed: 10}"), 6, "unknown field \"speed\""),
-        (linked(" - {type: vxlan, endpoints: []}"), 6, "\"vxlan\" is not available"),
+        (linked(" - {type: vxlan, endpoints: []}"), 6, "\"vxlan\" leads to another machine"),
+        (linked(" - {type: macvlan, endpoint: {}}"), 6, "needs a network card"),
+        (linked(" - {type: veth-stitch, endpoints: []}"), 6, "use \"veth\" between two nodes"),
         (linked(" - {type: weth, endpoints: []}"), 6, "\"weth\" is unknown"),
         (linked(" - {type: veth, endpoints: [{node: a}, {node: b, interface: e}]}"), 6, "needs \"node\" and"),
         (
@@ -277,7 +323,7 @@ fn all_mistakes_are_told_at_once() {
     let error = parse(text).unwrap_err().to_string();
     let lines: Vec<&str> = error.lines().map(|line| line.split(": ").next().unwrap()).collect();
     let file = "/lab/topo.clab.yml";
-    assert_eq!(lines, [4, 4, 6, 7, 9].map(|line| format!("{file}:{line}")), "{error}");
+    assert_eq!(lines, [4, 6, 7, 9].map(|line| format!("{file}:{line}")), "{error}");
     assert!(error.contains("topo.clab.yml:6: node r1: \"ports\" needs Docker; "), "{error}");
 }
 
@@ -301,4 +347,62 @@ fn the_example_is_a_good_file() {
     assert_eq!((topology.nodes.len(), topology.links.len()), (8, 8));
     assert_eq!(topology.nodes["tor1"].command, ["towpath", "agent", "-f", "/etc/towpath"]);
     assert!(topology.warnings.is_empty(), "{:?}", topology.warnings);
+}
+
+#[test]
+fn each_kind_has_its_place() {
+    let text = r#"
+name: kinds
+mgmt: {network: custom, bridge: mgmt0, ipv4-subnet: 10.9.0.0/24, external-access: false}
+topology:
+ defaults: {image: alpine}
+ nodes:
+  a: {kind: linux, aliases: [alpha], dns: {servers: [10.9.0.1], search: [lab], options: ["ndots:1"]}}
+  b: {kind: linux, mgmt-ipv4: 10.9.0.2}
+  sw: {kind: bridge, exec: [echo skipped]}
+  "br0|a": {kind: bridge, network-mode: "container:clab-kinds-a"}
+  other: {kind: ext-container}
+  guest: {kind: linux, network-mode: "container:somebody-else"}
+  machine: {kind: host}
+ links:
+ - endpoints: ["a:eth1", "br0|a:p1"]
+ - endpoints: ["b:eth1", "sw:p1"]
+ - {type: host, endpoint: {node: b, interface: eth2}, host-interface: b2}
+ - {type: mgmt-net, mtu: 1500, endpoint: {node: b, interface: eth3, mac: "02:00:00:00:00:03"}, host-interface: b3}
+ - {type: dummy, endpoint: {node: b, interface: d0}, mtu: 1400}
+ - endpoints: ["other:eth9", "mgmt-net:o9"]
+"#;
+    let topology = parse(text).unwrap();
+    let networks: Vec<_> = topology.nodes.values().map(|node| node.network.clone()).collect();
+    let outside = |name: &str| Network::Outside(name.to_owned());
+    // a, b, br0|a, guest, machine, other, sw
+    let expected = [
+        Network::Management,
+        Network::Management,
+        Network::Container("a".to_owned()),
+        outside("somebody-else"),
+        Network::Host,
+        outside("other"),
+        Network::Host,
+    ];
+    assert_eq!(networks, expected);
+    let addresses =
+        |node: &str| topology.nodes[node].management.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(
+        (addresses("a"), addresses("b")),
+        (vec!["10.9.0.3/24".to_owned()], vec!["10.9.0.2/24".to_owned()])
+    );
+    assert_eq!(topology.management.bridge, "mgmt0");
+    let ends: Vec<String> = topology
+        .links
+        .iter()
+        .map(|link| format!("{}:{}", link.ends[1].node, link.ends[1].interface))
+        .collect();
+    assert_eq!(ends, ["br0|a:p1", "sw:p1", "host:b2", "mgmt-net:b3", "mgmt-net:o9"]);
+    assert_eq!((topology.dummies.len(), topology.dummies[0].mtu_bytes), (1, 1400));
+    assert_eq!(topology.nodes["b"].env["CLAB_INTFS"], "4");
+    assert_eq!(topology.nodes["a"].dns.as_ref().unwrap().servers, ["10.9.0.1"]);
+    assert_eq!(topology.warnings.len(), 2, "{:?}", topology.warnings);
+    assert!(topology.warnings[0].contains("\"external-access\" has no effect"), "{:?}", topology.warnings);
+    assert!(topology.warnings[1].contains("a bridge runs nothing"), "{:?}", topology.warnings);
 }

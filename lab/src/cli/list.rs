@@ -2,13 +2,15 @@
 
 use std::io::Write;
 
+use anyhow::Context;
 use serde_json::json;
 
 use super::Format;
 use crate::state::StateDir;
-use crate::{Exit, Health, Lab, Node, Status};
+use crate::{Exit, Health, Lab, Node, Status, hosts, netns_names};
 
 pub(super) fn list(only: Option<&str>, format: Format) -> anyhow::Result<()> {
+    netns_names::sweep().context("removing names of labs that are gone from /run/netns")?;
     let mut labs = serde_json::Map::new();
     for state in StateDir::all()? {
         let name = state.lab();
@@ -27,14 +29,19 @@ pub(super) fn list(only: Option<&str>, format: Format) -> anyhow::Result<()> {
     match format {
         Format::Json => writeln!(out, "{}", serde_json::to_string_pretty(&labs)?)?,
         Format::Table => {
-            writeln!(out, "{:<16} {:<12} {:<8} {:<32} STATE", "LAB", "NODE", "KIND", "IMAGE")?;
+            writeln!(
+                out,
+                "{:<16} {:<12} {:<13} {:<32} {:<18} STATE",
+                "LAB", "NODE", "KIND", "IMAGE", "IPV4"
+            )?;
             for (lab, nodes) in &labs {
                 for node in nodes.as_array().into_iter().flatten() {
                     let text =
                         |key: &str| node.get(key).and_then(|value| value.as_str()).unwrap_or("-").to_owned();
                     let (name, kind, image, state) =
                         (text("name"), text("kind"), text("image"), text("state"));
-                    writeln!(out, "{lab:<16} {name:<12} {kind:<8} {image:<32} {state}")?;
+                    let ipv4 = text("ipv4_address");
+                    writeln!(out, "{lab:<16} {name:<12} {kind:<13} {image:<32} {ipv4:<18} {state}")?;
                 }
             }
         }
@@ -43,10 +50,16 @@ pub(super) fn list(only: Option<&str>, format: Format) -> anyhow::Result<()> {
 }
 
 fn describe(node: &Node) -> serde_json::Value {
-    let state = node.status().map_or_else(|_| "dead".to_owned(), |status| state(node, &status));
+    let state = match node.status() {
+        // A device: it is there as long as the lab is.
+        _ if !node.spec().kind.has_processes() => "running".to_owned(),
+        Ok(status) => state(node, &status),
+        Err(_) => "dead".to_owned(),
+    };
     let spec = node.spec();
     json!({
-        "name": node.name(), "kind": spec.kind, "image": spec.image, "state": state,
+        "name": node.name(), "kind": spec.kind.word(), "image": spec.image, "state": state,
+        "ipv4_address": hosts::shown(spec, false), "ipv6_address": hosts::shown(spec, true),
         "container": spec.container, "pid": node.init_pid().ok(),
     })
 }

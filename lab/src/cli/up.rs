@@ -5,10 +5,10 @@ use std::path::Path;
 use anyhow::bail;
 
 use super::lab_name;
-use crate::Lab;
 use crate::lab::take_down_by_name;
 use crate::state::StateDir;
 use crate::topology::Topology;
+use crate::{Lab, netns_names};
 
 pub(super) fn up(path: &Path, reconfigure: bool) -> anyhow::Result<()> {
     let topology = Topology::read(path)?;
@@ -44,6 +44,9 @@ pub(super) fn down(lab: &str, all: bool) -> anyhow::Result<()> {
             Ok(()) => println!("lab {lab} is down"),
             Err(error) => failures.push(error.to_string()),
         }
+    }
+    if let Err(error) = netns_names::sweep() {
+        failures.push(format!("removing names of labs that are gone from /run/netns: {error}"));
     }
     if failures.is_empty() { Ok(()) } else { bail!("{}", failures.join("\n")) }
 }

@@ -3,6 +3,8 @@
 
 #![allow(dead_code, reason = "each test program uses its own part of this")]
 
+pub(crate) mod written;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
