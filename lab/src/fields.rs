@@ -163,10 +163,26 @@ fn other_key(place: &str, line: usize, key: &str, findings: &mut Findings) {
     } else if NO_EFFECT.contains(&key) {
         findings.warn(line, format!("{place}: \"{key}\" has no effect here"));
     } else if !GRANTED.contains(&key) {
+        if let Some((_, ours)) = SYNONYMS.iter().find(|(theirs, _)| *theirs == key) {
+            return findings
+                .refuse(line, format!("{place}: unknown field \"{key}\"; did you mean \"{ours}\"?"));
+        }
         let known = KNOWN.into_iter().chain(GRANTED).chain(NO_EFFECT).chain(REFUSED.map(|(name, ..)| name));
         findings.refuse(line, format!("{place}: unknown field \"{key}\"; {}", did_you_mean(key, known)));
     }
 }
+
+/// Words of other tools for what is here called otherwise.
+const SYNONYMS: [(&str, &str); 8] = [
+    ("command", "cmd"),
+    ("cmds", "exec"),
+    ("environment", "env"),
+    ("env_file", "env-files"),
+    ("envs", "env"),
+    ("mounts", "binds"),
+    ("network", "network-mode"),
+    ("restart", "restart-policy"),
+];
 
 /// `did you mean "x"?`, or the advice to remove what nobody knows.
 pub(crate) fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
@@ -182,7 +198,10 @@ pub(crate) fn mapping<'y>(name: &str, yaml: &'y Yaml, findings: &mut Findings) -
         Value::Map(entries) => entries,
         Value::Null => &[],
         Value::Scalar(_) | Value::Seq(_) => {
-            findings.refuse(yaml.line, format!("{name} takes a mapping, not {}", yaml.kind()));
+            findings.refuse(
+                yaml.line,
+                format!("{name} takes a mapping, not {}; write `key: value` below it", yaml.kind()),
+            );
             &[]
         }
     }
@@ -194,7 +213,10 @@ pub(crate) fn sequence<'y>(name: &str, yaml: &'y Yaml, findings: &mut Findings) 
         Value::Seq(items) => items,
         Value::Null => &[],
         Value::Scalar(_) | Value::Map(_) => {
-            findings.refuse(yaml.line, format!("{name} takes a list, not {}", yaml.kind()));
+            findings.refuse(
+                yaml.line,
+                format!("{name} takes a list, not {}; begin each item with \"- \"", yaml.kind()),
+            );
             &[]
         }
     }
@@ -206,8 +228,13 @@ pub(crate) fn text(name: &str, yaml: &Yaml, findings: &mut Findings) -> Option<A
         Value::Scalar(text) if text.is_empty() => None,
         Value::Scalar(text) => Some(At { line: yaml.line, text: text.clone() }),
         Value::Null => None,
-        Value::Seq(_) | Value::Map(_) => {
-            findings.refuse(yaml.line, format!("{name} takes a text, not {}", yaml.kind()));
+        Value::Seq(_) => {
+            findings.refuse(yaml.line, format!("{name} takes a text, not a list; write one line"));
+            None
+        }
+        Value::Map(_) => {
+            let remedy = "quote a text that has a colon and a space in it";
+            findings.refuse(yaml.line, format!("{name} takes a text, not a mapping; {remedy}"));
             None
         }
     }
@@ -216,9 +243,12 @@ pub(crate) fn text(name: &str, yaml: &Yaml, findings: &mut Findings) -> Option<A
 fn texts(name: &str, yaml: &Yaml, findings: &mut Findings) -> BTreeMap<String, At> {
     let mut texts = BTreeMap::new();
     for (key, value) in mapping(name, yaml, findings) {
+        let before = findings.problems.len();
         let empty = At { line: value.line, text: String::new() };
         let text = text(&format!("{name} {}", key.text), value, findings).unwrap_or(empty);
-        texts.insert(key.text.clone(), text);
+        if findings.problems.len() == before {
+            texts.insert(key.text.clone(), text);
+        }
     }
     texts
 }
@@ -243,7 +273,8 @@ fn dns(name: &str, yaml: &Yaml, findings: &mut Findings) -> Dns {
 }
 
 fn list(name: &str, yaml: &Yaml, findings: &mut Findings) -> Vec<At> {
-    sequence(name, yaml, findings).iter().filter_map(|item| text(name, item, findings)).collect()
+    let items = sequence(name, yaml, findings);
+    items.iter().filter_map(|item| text(&format!("an item of {name}"), item, findings)).collect()
 }
 
 /// The most specific of the levels, which come in the order node, group, kind, defaults.

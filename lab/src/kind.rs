@@ -77,7 +77,7 @@ fn refusal(kind: &str) -> String {
         other => {
             let hint = match did_you_mean(other, Kind::ALL.map(Kind::word)) {
                 remove if remove == "remove it" => "use `kind: linux`".to_owned(),
-                hint => hint,
+                meant => return format!("is unknown; {meant}"),
             };
             format!("needs Docker and a vendor's image; {hint}")
         }

@@ -17,6 +17,7 @@
 //! filter off, IPv6 on with its forwarding off, no duplicate address detection (an address can be
 //! used at once), IPv6 addresses survive a link that goes down, and an ECMP hash seed of its own.
 
+mod binds;
 mod board;
 mod bring_up;
 pub mod cli;
@@ -57,6 +58,7 @@ mod reaper;
 mod root;
 mod running;
 mod schedule;
+mod shape;
 mod space;
 pub mod speakers;
 mod stage;
@@ -65,6 +67,7 @@ mod state;
 pub mod story;
 mod substitute;
 mod svg;
+mod sysctls;
 mod terminal;
 mod topology;
 mod users;

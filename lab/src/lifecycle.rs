@@ -106,11 +106,12 @@ pub(crate) fn healthcheck(name: &str, yaml: &Yaml, findings: &mut Findings) -> O
                 })
                 .collect();
             match test(&words) {
+                None if !matches!(value.value, Value::Seq(_) | Value::Null) => {} // said already
                 Some(argv) => (off, check.argv) = (argv.is_empty(), argv),
                 None => findings.refuse(
                     value.line,
                     format!(
-                        "{place} must begin with CMD, CMD-SHELL or NONE, such as [CMD-SHELL, test -e /ok]"
+                        "{place} does not begin with CMD, CMD-SHELL or NONE; write [CMD-SHELL, test -e /ok]"
                     ),
                 ),
             }
@@ -135,7 +136,7 @@ pub(crate) fn healthcheck(name: &str, yaml: &Yaml, findings: &mut Findings) -> O
     }
     if check.argv.is_empty() && !off {
         if !mapping(name, yaml, &mut Findings::default()).iter().any(|(key, _)| key.text == "test") {
-            findings.refuse(yaml.line, format!("{name} needs a \"test\", such as [CMD-SHELL, test -e /ok]"));
+            findings.refuse(yaml.line, format!("{name} needs a \"test\"; write [CMD-SHELL, test -e /ok]"));
         }
         return None;
     }

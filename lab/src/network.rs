@@ -110,12 +110,18 @@ fn refuse_circles(
     lines: &BTreeMap<String, usize>,
     findings: &mut Findings,
 ) {
+    let mut told: BTreeSet<&str> = BTreeSet::new();
     for (name, node) in nodes {
         let mut seen = BTreeSet::from([name.as_str()]);
         let mut spec = node;
         while let Network::Container(next) = &spec.network {
             let Some(found) = nodes.get(next) else { break };
             if !seen.insert(next) {
+                // Of a circle, and of all that leads into it, one node is enough.
+                if seen.iter().any(|name| told.contains(name)) {
+                    break;
+                }
+                told.extend(seen);
                 let line = lines.get(name).copied().unwrap_or_default();
                 let text = format!("node {name}: network-mode leads in a circle; give one node of it `none`");
                 findings.refuse(line, text);

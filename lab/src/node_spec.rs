@@ -6,15 +6,15 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::fields::{At, Fields, appended, by_key, first};
+use crate::fields::{At, Fields, appended, by_key, did_you_mean, first};
 use crate::image::{RUN_LABEL, main_command};
 use crate::kind::Kind;
 use crate::lifecycle::{self, RestartPolicy};
 use crate::management::{self, Wish};
 use crate::problem::Findings;
-use crate::topology::{Bind, NodeSpec, Scope};
-use crate::yaml::{Key, Yaml};
-use crate::{network, space, stage_file, words};
+use crate::topology::{NodeSpec, Scope};
+use crate::yaml::{Key, Value, Yaml};
+use crate::{binds, network, space, stage_file, sysctls, words};
 
 const ENV_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -28,13 +28,22 @@ pub(crate) fn resolve(
     let place = format!("node {name}");
     let before = findings.problems.len();
     let own = Fields::read(&place, yaml, findings);
+    if !matches!(yaml.value, Value::Map(_) | Value::Null) {
+        return None; // said already
+    }
     let none = Fields::default();
     // `group` is not inherited from a group, `kind` not from a kind.
     let group_name = own.group.as_ref().or(scope.defaults.group.as_ref());
     let group = group_name.and_then(|group| scope.groups.get(&group.text)).unwrap_or(&none);
+    if let Some(wanted) = group_name.filter(|wanted| !scope.groups.contains_key(&wanted.text)) {
+        let hint = did_you_mean(&wanted.text, scope.groups.keys().map(String::as_str));
+        let text = format!("{place}: there is no group \"{}\", so it adds nothing; {hint}", wanted.text);
+        findings.warn(wanted.line, text);
+    }
     let kind = own.kind.as_ref().or(group.kind.as_ref()).or(scope.defaults.kind.as_ref());
     let by_kind = kind.and_then(|kind| scope.kinds.get(&kind.text)).unwrap_or(&none);
     let levels = [&own, group, by_kind, &scope.defaults];
+    let named = kind.is_some();
     let kind = Kind::read(&place, key.line, kind, findings);
     check_name(&place, key, kind, findings);
 
@@ -43,8 +52,12 @@ pub(crate) fn resolve(
         Some(Kind::ExtContainer) => name.to_owned(),
         _ => container_name(scope, name),
     };
+    if scope.prefix.is_some() && good_name(name) && good_name(scope.lab) && !good_container(&container) {
+        let text = format!("{place}: container name \"{container}\" is not possible; correct the \"prefix\"");
+        findings.refuse(key.line, text);
+    }
     let labels = by_key(&levels, |fields| &fields.labels);
-    let hostname = first(&levels, |fields| fields.hostname.as_ref()).map_or(name, |at| &at.text).to_owned();
+    let hostname = hostname(&place, name, &levels, findings);
     let magic = |text: &str| magic(text, scope, name);
     let commands = appended(&levels, |fields| &fields.exec);
     let mut exec: Vec<_> = commands
@@ -58,6 +71,8 @@ pub(crate) fn resolve(
     let image = first(&levels, |fields| fields.image.as_ref());
     let command = match kind {
         Some(Kind::Bridge | Kind::ExtContainer | Kind::Host) => Vec::new(),
+        // Of a kind that is refused nobody knows whether it has a program.
+        None if named => Vec::new(),
         Some(Kind::Linux) | None => main(&place, key.line, image, &levels, &labels, findings),
     };
     // An image that others inherit too says nothing about a device or a namespace.
@@ -78,8 +93,13 @@ pub(crate) fn resolve(
         user: first(&levels, |fields| fields.user.as_ref()).map(|at| at.text.clone()),
         exec,
         labels: plain(&labels),
-        sysctls: plain(&by_key(&levels, |fields| &fields.sysctls)),
-        binds: binds(&place, &levels, scope.folder, &magic, findings),
+        sysctls: sysctls::read(&place, &by_key(&levels, |fields| &fields.sysctls), findings),
+        binds: binds::read(
+            &place,
+            &appended(&levels, |fields| &fields.binds),
+            &|source| absolute(&magic(source), scope.folder),
+            findings,
+        ),
         network,
         management: Vec::new(),
         aliases: own.aliases.iter().map(|at| at.text.clone()).collect(),
@@ -103,6 +123,18 @@ pub(crate) fn resolve(
     (findings.problems.len() == before).then_some((spec, wish))
 }
 
+/// As long and of such characters as the kernel and `/etc/hosts` can take.
+fn hostname(place: &str, name: &str, levels: &[&Fields], findings: &mut Findings) -> String {
+    let Some(given) = first(levels, |fields| fields.hostname.as_ref()) else { return name.to_owned() };
+    let good = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if given.text.len() > 64 || !given.text.chars().all(good) {
+        let remedy = "use letters, digits, \"-\", \"_\" and \".\", at most 64";
+        findings
+            .refuse(given.line, format!("{place}: hostname \"{}\" is not possible; {remedy}", given.text));
+    }
+    given.text.clone()
+}
+
 fn check_name(place: &str, key: &Key, kind: Option<Kind>, findings: &mut Findings) {
     let name = key.text.as_str();
     if kind == Some(Kind::Bridge) {
@@ -112,11 +144,11 @@ fn check_name(place: &str, key: &Key, kind: Option<Kind>, findings: &mut Finding
                 format!("{place}: \"{}\" {}", space::bridge_device(name), management::DEVICE),
             );
         }
+    } else if name.is_empty() {
+        findings.refuse(key.line, "a node has no name; write one before the colon");
     } else if !good_name(name) {
-        findings.refuse(
-            key.line,
-            format!("{place}: the name is not possible; use letters, digits, \"-\", \"_\" and \".\""),
-        );
+        let remedy = "use letters, digits, \"-\", \"_\" and \".\", at most 60";
+        findings.refuse(key.line, format!("{place}: the name is not possible; {remedy}"));
     }
     let reserved =
         name == space::MGMT_NET || name == "macvlan" || (name == space::HOST && kind != Some(Kind::Host));
@@ -135,6 +167,13 @@ fn good_name(name: &str) -> bool {
         && name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
 }
 
+/// What Docker takes as a container's name.
+fn good_container(name: &str) -> bool {
+    name.len() > 1
+        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+}
+
 fn main(
     place: &str,
     line: usize,
@@ -147,11 +186,20 @@ fn main(
         findings.refuse(line, format!("{place}: no \"image\"; add one, it says which program runs"));
         return Vec::new();
     };
+    let before = findings.problems.len();
     let mut split = |name: &str, at: Option<&At>| at.and_then(|at| command_line(place, name, at, findings));
     let run = split(RUN_LABEL, labels.get(RUN_LABEL));
     let entrypoint =
         split("entrypoint", first(levels, |fields| fields.entrypoint.as_ref())).unwrap_or_default();
     let cmd = split("cmd", first(levels, |fields| fields.cmd.as_ref())).unwrap_or_default();
+    if findings.problems.len() > before {
+        return Vec::new(); // what would be run is not known
+    }
+    if let Some(variable) = image.text.strip_prefix('$') {
+        let text = format!("{place}: image \"{}\" is a variable without a value; set {variable}", image.text);
+        findings.refuse(image.line, text);
+        return Vec::new();
+    }
     match main_command(&image.text, run.as_deref(), &entrypoint, &cmd) {
         Ok(command) => command,
         Err(text) => {
@@ -172,49 +220,6 @@ fn command_line(place: &str, field: &str, at: &At, findings: &mut Findings) -> O
     }
 }
 
-fn binds(
-    place: &str,
-    levels: &[&Fields],
-    folder: &Path,
-    magic: &dyn Fn(&str) -> String,
-    findings: &mut Findings,
-) -> Vec<Bind> {
-    // Per target the most specific level wins, and it comes last in the appended list.
-    let mut by_target: BTreeMap<PathBuf, Bind> = BTreeMap::new();
-    for at in appended(levels, |fields| &fields.binds) {
-        let mut parts = at.text.split(':');
-        let (Some(source), Some(target), options, None) =
-            (parts.next(), parts.next(), parts.next(), parts.next())
-        else {
-            findings.refuse(
-                at.line,
-                format!("{place}: bind \"{}\" must read source:target or source:target:ro", at.text),
-            );
-            continue;
-        };
-        let source = absolute(&magic(source), folder);
-        let target = PathBuf::from(target);
-        let plain = target.components().all(|part| !matches!(part, std::path::Component::ParentDir));
-        if !target.is_absolute() || !plain || target == Path::new("/") {
-            findings.refuse(
-                at.line,
-                format!("{place}: bind target \"{}\" must be an absolute path", target.display()),
-            );
-        } else if !source.exists() {
-            let path = source.display();
-            findings.refuse(
-                at.line,
-                format!("{place}: bind source {path} does not exist; create it or correct the path"),
-            );
-        } else {
-            let read_only = options.is_some_and(|options| options.split(',').any(|option| option == "ro"));
-            by_target.insert(target.clone(), Bind { source, target, read_only });
-        }
-    }
-    // Shorter targets first, so that a bind below another one's target lands on top of it.
-    by_target.into_values().collect()
-}
-
 /// Target and mount options, such as `size=64m,mode=755`.
 fn tmpfs(place: &str, levels: &[&Fields], findings: &mut Findings) -> BTreeMap<PathBuf, String> {
     let given = by_key(levels, |fields| &fields.tmpfs);
@@ -224,7 +229,10 @@ fn tmpfs(place: &str, levels: &[&Fields], findings: &mut Findings) -> BTreeMap<P
         if path.is_absolute() && plain && path != Path::new("/") {
             return Some((path, options.text));
         }
-        findings.refuse(options.line, format!("{place}: tmpfs \"{target}\" must be an absolute path"));
+        findings.refuse(
+            options.line,
+            format!("{place}: tmpfs \"{target}\" is no place in the node; it must be an absolute path"),
+        );
         None
     });
     good.collect()
@@ -278,8 +286,10 @@ fn env_files(
                 Some((key.trim().to_owned(), value.trim_matches('"').to_owned()))
             })),
             Err(error) => {
+                let remedy = "create it or correct the path";
+                let path = path.display();
                 findings
-                    .refuse(at.line, format!("{place}: env-file {} cannot be read: {error}", path.display()));
+                    .refuse(at.line, format!("{place}: env-file {path} cannot be read: {error}; {remedy}"));
             }
         }
     }

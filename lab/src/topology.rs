@@ -6,6 +6,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use crate::lifecycle::{Healthcheck, RestartPolicy};
 use crate::links::{self, Dummy, Link, Links};
 use crate::management::{self, Management};
 use crate::problem::{FileError, Findings, Problem, nearest};
+use crate::shape;
 use crate::stage::{Stage, StageSpec};
 use crate::stage_file::{self, Wait};
 use crate::substitute::substitute;
@@ -127,6 +129,9 @@ pub(crate) struct Scope<'a> {
     pub(crate) waits: RefCell<Vec<Wait>>,
 }
 
+/// A topology of ten thousand nodes has less; a device file has no end.
+const MAX_BYTES: u64 = 8 << 20;
+
 impl Topology {
     /// Reads `path`, which is a file, or a folder that holds one `*.clab.yml` or `*.clab.yaml`.
     ///
@@ -138,8 +143,7 @@ impl Topology {
             problems: vec![Problem { line: 0, text }],
         };
         let file = find_file(path).map_err(|text| fail(path, text))?;
-        let raw = std::fs::read_to_string(&file)
-            .map_err(|error| fail(&file, format!("cannot be read: {error}")))?;
+        let raw = read_text(&file).map_err(|text| fail(&file, text))?;
         Self::parse(&raw, &file, &|name| std::env::var(name).ok())
     }
 
@@ -153,6 +157,10 @@ impl Topology {
             if line.contains("{{") {
                 findings.refuse(index + 1, "templates (\"{{\") are not available; write the text out");
             }
+        }
+        if !findings.problems.is_empty() {
+            // Before the template is written out, what stands around it need not be YAML.
+            return Err(FileError { file: file.to_owned(), problems: findings.problems });
         }
         let text = substitute(raw, lookup);
         let topology = match yaml::parse(&text, &mut findings) {
@@ -177,6 +185,21 @@ impl Topology {
     }
 }
 
+fn read_text(file: &Path) -> Result<String, String> {
+    let unreadable = |error: std::io::Error| format!("cannot be read: {error}; correct the path");
+    let mut bytes = Vec::new();
+    let opened = std::fs::File::open(file).map_err(unreadable)?;
+    opened.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if u64::try_from(bytes.len()).is_ok_and(|length| length > MAX_BYTES) {
+        return Err("this is more than 8 MiB, which is no topology; name another file".to_owned());
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        let line = 1 + error.as_bytes().iter().take(at).filter(|byte| **byte == b'\n').count();
+        format!("line {line} is not UTF-8; save the file as UTF-8 text")
+    })
+}
+
 fn find_file(path: &Path) -> Result<PathBuf, String> {
     let path = std::path::absolute(path).map_err(|error| error.to_string())?;
     if !path.is_dir() {
@@ -199,6 +222,9 @@ fn find_file(path: &Path) -> Result<PathBuf, String> {
 }
 
 fn read_root(root: &Yaml, file: &Path, findings: &mut Findings) -> Option<Topology> {
+    if !shape::check(root, findings) {
+        return None;
+    }
     let mut parts: BTreeMap<&str, &Yaml> = BTreeMap::new();
     for (key, value) in mapping("a topology file", root, findings) {
         match key.text.as_str() {

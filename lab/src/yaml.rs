@@ -198,6 +198,7 @@ fn merge(value: Yaml, merged: &mut Vec<(Key, Yaml)>) -> Result<(), Problem> {
 /// What people do about the parser's more common complaints.
 fn remedy(complaint: &str) -> &'static str {
     const REMEDIES: [(&str, &str); 11] = [
+        ("unprintable character", "remove it"),
         ("tab", "indent with spaces"),
         (
             "mapping values are not allowed",
@@ -209,7 +210,6 @@ fn remedy(complaint: &str) -> &'static str {
         ("did not find expected ',' or '}'", "close the brace, and quote a text with a colon or comma in it"),
         ("expected ',' or ']'", "close the bracket, and quote a text with a colon or comma in it"),
         ("recursion limit", "nest less deep"),
-        ("unprintable character", "remove it"),
         ("simple key", "put a colon and a space after the key"),
         ("plain scalar cannot start", "quote it"),
     ];

@@ -222,7 +222,7 @@ fn every_mistake_is_named_with_its_line_and_a_remedy() {
         (node("stages: {healthy: {exec: [{command: ls}]}}"), 4, "no \"healthcheck\", so it never ends"),
         (node("stages: {create: {wait-for: [{node: n, stage: configure}]}}"), 4, "in a circle: n create"),
         (node("healthcheck: {}"), 4, "needs a \"test\""),
-        (node("healthcheck: {test: [ls]}"), 4, "must begin with CMD"),
+        (node("healthcheck: {test: [ls]}"), 4, "does not begin with CMD"),
         (node("healthcheck: {test: [CMD, ls], interval: 1s}"), 4, "whole seconds without a unit"),
         (node("healthcheck: {test: [CMD, ls], retrys: 1}"), 4, "did you mean \"retries\"?"),
         (node("startup-delay: 5s"), 4, "whole seconds without a unit"),

@@ -53,7 +53,11 @@ impl Form {
 }
 
 pub(super) fn read(item: &Yaml, findings: &mut Findings) -> Option<Form> {
+    let before = findings.problems.len();
     let entries = mapping("a link", item, findings);
+    if findings.problems.len() > before {
+        return None;
+    }
     let given = |name: &str| entries.iter().find(|(key, _)| key.text == name).map(|(_, value)| value);
     let kind = given("type").and_then(|value| text("link: \"type\"", value, findings));
     let known: &[&str] = match kind.as_ref().map(|kind| kind.text.as_str()) {
@@ -66,7 +70,6 @@ pub(super) fn read(item: &Yaml, findings: &mut Findings) -> Option<Form> {
             return None;
         }
     };
-    let before = findings.problems.len();
     for (key, value) in entries {
         check_key(key, value, known, findings);
     }
@@ -84,7 +87,8 @@ pub(super) fn read(item: &Yaml, findings: &mut Findings) -> Option<Form> {
             let name =
                 given("host-interface").and_then(|value| text("link: \"host-interface\"", value, findings));
             let Some(name) = name else {
-                findings.refuse(item.line, format!("a link of type \"{to}\" needs \"host-interface\""));
+                findings
+                    .refuse(item.line, format!("a link of type \"{to}\" needs \"host-interface\"; name it"));
                 return None;
             };
             let node = if to == "host" { HOST } else { MGMT_NET };
@@ -125,10 +129,15 @@ fn endpoints(
     findings: &mut Findings,
 ) -> Option<[Written; 2]> {
     let Some(endpoints) = given else {
-        findings.refuse(item.line, "a link needs \"endpoints\": [\"node:interface\", \"node:interface\"]");
+        findings
+            .refuse(item.line, "a link needs \"endpoints\"; write [\"node:interface\", \"node:interface\"]");
         return None;
     };
+    let before = findings.problems.len();
     let items = sequence("link: \"endpoints\"", endpoints, findings);
+    if findings.problems.len() > before {
+        return None;
+    }
     let ends: Vec<_> = items.iter().filter_map(|end| read_end(end, extended, findings)).collect();
     if ends.len() < items.len() {
         return None; // said already
@@ -136,7 +145,9 @@ fn endpoints(
     match <[Written; 2]>::try_from(ends) {
         Ok(ends) => Some(ends),
         Err(ends) => {
-            findings.refuse(endpoints.line, format!("a link has two endpoints, not {}", ends.len()));
+            let remedy = "write [\"node:interface\", \"node:interface\"]";
+            findings
+                .refuse(endpoints.line, format!("a link has two endpoints, not {}; {remedy}", ends.len()));
             None
         }
     }
@@ -179,7 +190,8 @@ fn read_end(yaml: &Yaml, extended: bool, findings: &mut Findings) -> Option<Writ
     let Some((node, interface)) =
         given.text.split_once(':').filter(|(node, rest)| !node.is_empty() && !rest.is_empty())
     else {
-        let text = format!("endpoint \"{}\" must read \"node:interface\"", given.text);
+        let text =
+            format!("endpoint \"{}\" names no node and interface; write \"node:interface\"", given.text);
         findings.refuse(given.line, text);
         return None;
     };
@@ -187,7 +199,21 @@ fn read_end(yaml: &Yaml, extended: bool, findings: &mut Findings) -> Option<Writ
 }
 
 fn extended_end(yaml: &Yaml, findings: &mut Findings) -> Option<Written> {
+    let before = findings.problems.len();
+    if let Value::Scalar(text) = &yaml.value {
+        let remedy = "remove the \"type\", or write {node: NAME, interface: NAME}";
+        findings.refuse(yaml.line, format!("link: endpoint \"{text}\" is of the short form; {remedy}"));
+        return None;
+    }
     let entries = mapping("link: an endpoint of the extended form", yaml, findings);
+    if let [(node, Yaml { value: Value::Scalar(interface), .. })] = entries
+        && !END.contains(&node.text.as_str())
+    {
+        let text =
+            format!("link: endpoint {0}: {interface} has a space; write \"{0}:{interface}\"", node.text);
+        findings.refuse(yaml.line, text);
+        return None;
+    }
     let mut values: HashMap<&str, At> = HashMap::new();
     for (key, value) in entries {
         check_key(key, value, &END, findings);
@@ -197,10 +223,12 @@ fn extended_end(yaml: &Yaml, findings: &mut Findings) -> Option<Written> {
             values.insert(&key.text, value);
         }
     }
+    if findings.problems.len() > before {
+        return None; // a misspelt key must not be told as a missing one too
+    }
     let (Some(node), Some(interface)) = (values.get("node"), values.get("interface")) else {
-        if matches!(yaml.value, Value::Map(_)) {
-            findings.refuse(yaml.line, "an endpoint of the extended form needs \"node\" and \"interface\"");
-        }
+        let remedy = "write {node: NAME, interface: NAME}";
+        findings.refuse(yaml.line, format!("an endpoint needs \"node\" and \"interface\"; {remedy}"));
         return None;
     };
     let mac = match values.get("mac") {

@@ -24,5 +24,7 @@ pub(super) fn parse_mac(text: &str) -> Option<[u8; 6]> {
         .split([':', '-'])
         .map(|octet| u8::from_str_radix(octet, 16).ok().filter(|_| octet.len() == 2))
         .collect();
-    <[u8; 6]>::try_from(octets?).ok().filter(|mac| mac.first().is_some_and(|first| first & 1 == 0))
+    // The kernel takes neither a group's address nor none.
+    let good = |mac: &[u8; 6]| mac.first().is_some_and(|first| first & 1 == 0) && *mac != [0; 6];
+    <[u8; 6]>::try_from(octets?).ok().filter(good)
 }
