@@ -29,8 +29,12 @@ use crate::kernel::socket::Netlink;
 
 /// Changes of links and addresses that come this close together are one.
 const SETTLE: Duration = Duration::from_millis(20);
-/// The same for routes of others: each look reads a table, which may be large.
-const SETTLE_ROUTES: Duration = Duration::from_millis(100);
+/// The same for routes of others. Short: an announcement without its route draws traffic that is lost.
+const SETTLE_ROUTES: Duration = Duration::from_millis(2);
+/// A look reads a table, which may be large: of a stream of changes, looks take one part in this many of the time.
+const SHARE_OF_LOOKS: u32 = 10;
+/// But no look waits longer than this for the next.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
 /// A dump the kernel refused is repeated after this long.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -74,7 +78,10 @@ pub(crate) async fn run(
             .iter()
             .any(|advertisement| matches!(advertisement.source, AdvertisementSource::Interfaces { .. }));
         loop {
-            let retry = match look(&handle, &desired).await {
+            let began = tokio::time::Instant::now();
+            let looked = look(&handle, &desired).await;
+            let cost = began.elapsed();
+            let retry = match looked {
                 Ok(view) => {
                     let local = derive(&desired, &view);
                     if told.as_ref() != Some(&local) {
@@ -110,7 +117,7 @@ pub(crate) async fn run(
             match news {
                 News::Configuration => break,
                 News::Addresses => tokio::time::sleep(SETTLE).await,
-                News::Routes => tokio::time::sleep(SETTLE_ROUTES).await,
+                News::Routes => tokio::time::sleep(before_next_look(cost, began.elapsed())).await,
             }
             // What has come meanwhile is part of the next look.
             while let Some(Some(_)) = messages.next().now_or_never() {}
@@ -119,6 +126,11 @@ pub(crate) async fn run(
             }
         }
     }
+}
+
+/// How long to wait with the next look at routes, after one that took `cost` and began `since` ago.
+fn before_next_look(cost: Duration, since: Duration) -> Duration {
+    (cost * SHARE_OF_LOOKS).min(BETWEEN_LOOKS).saturating_sub(since).max(SETTLE_ROUTES)
 }
 
 enum News {
@@ -270,6 +282,14 @@ mod tests {
     use netlink_packet_route::AddressFamily;
 
     use super::*;
+
+    #[test]
+    fn routes_are_looked_at_soon_and_a_large_table_less_often() {
+        let ms = Duration::from_millis;
+        for (cost, since, expected) in [(0, 0, 2), (1, 1, 9), (1, 9, 2), (50, 50, 450), (300, 300, 700), (300, 60_000, 2)] {
+            assert_eq!(before_next_look(ms(cost), ms(since)), ms(expected), "{cost} ms, {since} ms ago");
+        }
+    }
 
     #[test]
     fn addresses_that_may_not_last_are_not_announced() {
