@@ -44,7 +44,8 @@ unit: ## tables, properties, virtual clocks, and single parts on a real kernel
 
 labs: setup build ## real daemons and a real kernel in namespaces
 	export TOWPATH_TOOLS="$$(tests/setup/packages.sh)" && \
-	  cargo test --release --locked -p towpath-tests -- --test-threads=1
+	  cargo test --release --locked -p towpath-tests -- --test-threads=1 --skip its_story_holds --skip every_failure_is_felt && \
+	  cargo test --release --locked -p towpath-tests --test examples -- --test-threads=4
 
 interop: setup build ## every cell of the interoperability matrix; writes docs/interop.md when all are as declared
 	rm -rf $(CACHE)/interop && mkdir -p $(CACHE)/interop

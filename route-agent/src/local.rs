@@ -286,7 +286,9 @@ mod tests {
     #[test]
     fn routes_are_looked_at_soon_and_a_large_table_less_often() {
         let ms = Duration::from_millis;
-        for (cost, since, expected) in [(0, 0, 2), (1, 1, 9), (1, 9, 2), (50, 50, 450), (300, 300, 700), (300, 60_000, 2)] {
+        for (cost, since, expected) in
+            [(0, 0, 2), (1, 1, 9), (1, 9, 2), (50, 50, 450), (300, 300, 700), (300, 60_000, 2)]
+        {
             assert_eq!(before_next_look(ms(cost), ms(since)), ms(expected), "{cost} ms, {since} ms ago");
         }
     }

@@ -6,7 +6,6 @@
 
 pub mod agent;
 pub mod fabric;
-pub mod failover;
 pub mod feeder;
 pub mod interop;
 pub mod rack;

@@ -200,17 +200,6 @@ impl TwoTor {
         node.start()?;
         Ok(())
     }
-
-    /// Stops every daemon in its tracks (SIGSTOP): what happens next, happens without us.
-    ///
-    /// # Errors
-    /// What the lab runner says.
-    pub fn freeze(&self, except: Option<&str>) -> anyhow::Result<()> {
-        for node in SPEAKERS.iter().filter(|node| except != Some(**node)) {
-            self.lab.node(node).kill(rustix::process::Signal::STOP)?;
-        }
-        Ok(())
-    }
 }
 
 /// The `towpath` under test: `$TOWPATH_BIN`, or beside or above this program.
