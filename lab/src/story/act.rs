@@ -180,6 +180,9 @@ fn run(scene: &Scene, node: &str, argv: &[String]) -> anyhow::Result<()> {
 /// A router that was off has no routes of its earlier life.
 fn forget_routes(scene: &Scene, name: &str) -> anyhow::Result<()> {
     let netns = scene.netns(name)?;
+    // With them go the routes on them. FRR's could not go by themselves: the kernel shows them with the object and its
+    // gateway, and takes a request that names both for a mistake.
+    netns.ip("nexthop flush")?;
     for (ipv4, family) in [(true, "-4"), (false, "-6")] {
         let protocols: BTreeSet<u8> = meter::kernel::routes(netns, ipv4)?
             .iter()
@@ -188,7 +191,6 @@ fn forget_routes(scene: &Scene, name: &str) -> anyhow::Result<()> {
             .collect();
         for protocol in protocols {
             netns.ip(&format!("{family} route flush table all proto {protocol}"))?;
-            netns.ip(&format!("nexthop flush proto {protocol}"))?;
         }
     }
     Ok(())
