@@ -11,13 +11,13 @@ use std::os::unix::net::{UnixListener, UnixStream};
 
 use anyhow::Context;
 
-use crate::control::{self, Request, Response};
+use crate::control;
 use crate::netlink::Netlink;
 use crate::space::{self, Space};
 use crate::state::StateDir;
 use crate::topology::Topology;
 use crate::wires::random_mac;
-use crate::{eth0, init, netns_names, node, outside};
+use crate::{device_requests, eth0, netns_names, node, outside};
 
 /// Ifindex of the first bridge; links of the file have lower ones.
 const FIRST_BRIDGE: u32 = 20_000_000;
@@ -47,14 +47,7 @@ pub(crate) fn serve(state: &StateDir) -> anyhow::Result<()> {
 
 fn answer(stream: &UnixStream) -> io::Result<()> {
     let Some((request, _)) = control::receive(stream)? else { return Ok(()) };
-    let response = match request {
-        Request::Link { device, up } => Response::of(init::set_link(&device, up)),
-        other => Response::of(Err(io::Error::new(
-            io::ErrorKind::Unsupported,
-            format!("the host namespace runs nothing, so it cannot do {other:?}; use a node of `kind: host`"),
-        ))),
-    };
-    control::reply(stream, &response)
+    control::reply(stream, &device_requests::answer(request))
 }
 
 /// The namespace itself; asked for in the holder, it is its own.

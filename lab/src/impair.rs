@@ -40,7 +40,7 @@ impl Lab {
         impairment.check().map_err(|error| other(error.to_string()))?;
         let [near, far] = self.cable(end)?;
         let request = Request::Netem { device: device_name(&near.interface), impairment: *impairment };
-        match self.find(&near.node)?.ask(&request, &what)?.netem {
+        match self.ask_at(near, &request, &what)?.netem {
             Some(Outcome::Done) => {
                 self.rule(far, Loss::default())?;
                 Ok(Means::Netem)
@@ -65,7 +65,7 @@ impl Lab {
     pub fn heal(&self, end: &str) -> Result<(), LabError> {
         let [near, far] = self.cable(end)?;
         let request = Request::NetemReset { device: device_name(&near.interface) };
-        self.find(&near.node)?.ask(&request, &format!("healing {end}"))?;
+        self.ask_at(near, &request, &format!("healing {end}"))?;
         self.rule(far, Loss::default())
     }
 
@@ -77,17 +77,17 @@ impl Lab {
         let [near, far] = self.cable(end)?;
         let what = format!("looking at {end}");
         let request = Request::NetemOf { device: device_name(&near.interface) };
-        if let Some(impairment) = self.find(&near.node)?.ask(&request, &what)?.impairment {
+        if let Some(impairment) = self.ask_at(near, &request, &what)?.impairment {
             return Ok(Some((impairment, Means::Netem)));
         }
         let request = Request::LossOf { device: device_name(&far.interface) };
-        let rule = self.find(&far.node)?.ask(&request, &what)?.loss;
+        let rule = self.ask_at(far, &request, &what)?.loss;
         Ok(rule.map(|(loss, _)| (Impairment { loss, ..Impairment::default() }, Means::Rule)))
     }
 
     fn rule(&self, end: &End, loss: Loss) -> Result<(), LabError> {
         let request = Request::Loss { device: device_name(&end.interface), loss };
         let what = format!("setting the loss at {}", end.interface);
-        self.find(&end.node)?.ask(&request, &what).map(|_| ())
+        self.ask_at(end, &request, &what).map(|_| ())
     }
 }

@@ -19,12 +19,11 @@ use crate::kind::Kind;
 use crate::launch::Program;
 use crate::lifecycle::Healthcheck;
 use crate::main_process::MainProcess;
-use crate::netlink::{Netlink, ifindex};
 use crate::node::{NodeEvent, say};
 use crate::programs::Programs;
 use crate::reaper::Reaper;
 use crate::state::StateDir;
-use crate::{netem, nft, root};
+use crate::{device_requests, nft, root};
 
 /// The node, as its requests see it.
 struct Init {
@@ -110,26 +109,12 @@ impl Init {
             Request::StopForwarding => Response::of(nft::stop()),
             Request::RestoreForwarding => Response::of(nft::restore()),
             Request::KillAndIsolate => Response::of(self.kill_and_isolate()),
-            Request::Link { device, up } => Response::of(set_link(&device, up)),
-            Request::Loss { device, loss } => Response::of(nft::set_loss(&device, loss)),
-            Request::LossOf { device } => match nft::loss(&device) {
-                Ok(loss) => Response { loss, ..Response::default() },
-                Err(error) => Response::of(Err(error)),
-            },
-            Request::Netem { device, impairment } => match netem::set(&device, &impairment) {
-                Ok(outcome) => Response { netem: Some(outcome), ..Response::default() },
-                Err(error) => Response::of(Err(error)),
-            },
-            Request::NetemReset { device } => Response::of(netem::reset(&device)),
-            Request::NetemOf { device } => match netem::show(&device) {
-                Ok(impairment) => Response { impairment, ..Response::default() },
-                Err(error) => Response::of(Err(error)),
-            },
             Request::Write { path, text } => Response::of(write(&path, &text)),
             Request::Read { path } => match std::fs::read_to_string(&path) {
                 Ok(text) => Response { text: Some(text), ..Response::default() },
                 Err(error) => Response::of(Err(error)),
             },
+            about_a_device => device_requests::answer(about_a_device),
         }
     }
 
@@ -159,10 +144,6 @@ impl Init {
         let stopped = nft::stop();
         self.main.signal(libc::SIGKILL).and(stopped)
     }
-}
-
-pub(crate) fn set_link(device: &str, up: bool) -> io::Result<()> {
-    Netlink::route()?.set_up(ifindex(device)?, up)
 }
 
 fn write(path: &Path, text: &str) -> io::Result<()> {

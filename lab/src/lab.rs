@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 
 use crate::FileError;
-use crate::control::{self, Request};
+use crate::control::{self, Request, Response};
 use crate::holder::{DETACH, LabEvent};
 use crate::links::{End, device_name};
 use crate::nft::Loss;
@@ -250,7 +250,7 @@ impl Lab {
     pub fn set_loss(&self, end: &str, loss: Loss) -> Result<(), LabError> {
         for end in self.cable(end)? {
             let request = Request::Loss { device: device_name(&end.interface), loss };
-            self.find(&end.node)?.ask(&request, &format!("setting the loss at {}", end.interface))?;
+            self.ask_at(end, &request, &format!("setting the loss at {}", end.interface))?;
         }
         Ok(())
     }
@@ -266,9 +266,13 @@ impl Lab {
     fn set_link(&self, end: &str, up: bool) -> Result<(), LabError> {
         let [near, _] = self.cable(end)?;
         let request = Request::Link { device: device_name(&near.interface), up };
-        control::call(&self.socket_at(&near.node), &request, &[], PATIENCE)
-            .map(|_| ())
-            .map_err(|error| self.io(&format!("setting the link at {end}"), error))
+        self.ask_at(near, &request, &format!("setting the link at {end}")).map(|_| ())
+    }
+
+    /// Asks whoever answers for the device of a link's end.
+    pub(crate) fn ask_at(&self, end: &End, request: &Request, what: &str) -> Result<Response, LabError> {
+        control::call(&self.socket_at(&end.node), request, &[], PATIENCE)
+            .map_err(|error| self.io(what, error))
     }
 
     /// Where requests about the devices of `node` go; `host` and `mgmt-net` count as nodes.

@@ -3,7 +3,8 @@
 //! A lab is one process namespace: its process 1, the holder, makes the nodes and the links and
 //! then waits, and when it dies, everything of the lab dies. A node is a set of namespaces
 //! (network, mounts, host name, processes) with the machine's files under private edits, the
-//! program its image stands for, and a socket to be asked things.
+//! program its image stands for, and a socket to be asked things. What containerlab would make on
+//! the machine (bridges, the management network) is in the holder's own network namespace.
 //!
 //! ```text
 //! file -> Topology -> plan.json -> holder -> node -> init -> main process
@@ -23,6 +24,7 @@ mod bring_up;
 pub mod cli;
 mod commands;
 mod control;
+mod device_requests;
 mod devices;
 mod eth0;
 mod fields;

@@ -153,8 +153,34 @@ fn bridges_and_host_ends_are_in_the_labs_own_host_namespace() {
         }
         until(Duration::from_secs(1), || carrier() == expected).unwrap();
     }
+    let all = lab::Loss::percent(100.0).unwrap();
+    lab.set_loss("sw:pa", all).unwrap();
+    assert!(!pings(&lab, "a", "10.1.0.2"));
+    lab.clear_loss("sw:pa").unwrap();
+    assert!(pings(&lab, "a", "10.1.0.2"));
     lab.link_down("mgmt-net:pc").unwrap();
     assert!(!pings(&lab, "b", "10.77.0.2"));
+}
+
+#[test]
+fn a_dummy_is_made_or_the_kernels_lack_of_it_is_named() {
+    let probe = Netns::new("labnet-probe");
+    let possible = ip(&["-n", &probe.0, "link", "add", "probe", "type", "dummy"]);
+    let file = Written::new(
+        "dummy",
+        "name: dummy\ntopology:\n nodes: {a: {kind: linux, image: alpine}}\n links: [{type: dummy, mtu: 1400, endpoint: {node: a, interface: d0}}]\n",
+    );
+    if possible {
+        let (lab, _) = file.up();
+        assert_eq!(text(&lab, "a", &["cat", "/sys/class/net/d0/mtu"]), "1400");
+    } else {
+        let up = file.run(&["up", "."]);
+        let said = String::from_utf8_lossy(&up.stderr);
+        assert!(
+            !up.status.success() && said.contains("dummy a:d0") && said.contains("`modprobe dummy`"),
+            "{said}"
+        );
+    }
 }
 
 #[test]
