@@ -14,7 +14,7 @@ use rustix::thread::UnshareFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::state::StateDir;
-use crate::{bring_up, helper, host, outside};
+use crate::{bring_up, helper, host, outside, rootless};
 
 /// Word on standard input after which the lab outlives its caller.
 pub(crate) const DETACH: &str = "detach";
@@ -40,7 +40,7 @@ pub(crate) fn outer(state: &StateDir) -> anyhow::Result<()> {
         | UnshareFlags::NEWUTS
         | UnshareFlags::NEWIPC;
     if plan.rootless {
-        become_root_of_own_users(spaces)?;
+        rootless::become_root_of_own_users(spaces)?;
     } else {
         helper::unshare(spaces)
             .context("making the lab's namespaces: this root may not; run as real root")?;
@@ -54,16 +54,6 @@ pub(crate) fn outer(state: &StateDir) -> anyhow::Result<()> {
         .spawn()
         .context("starting the holder")?;
     state.write_holder(i32::try_from(child.id())?).context("writing down the holder")
-}
-
-/// Only this user exists in the new user namespace, as its root.
-fn become_root_of_own_users(spaces: UnshareFlags) -> anyhow::Result<()> {
-    let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-    helper::unshare(UnshareFlags::NEWUSER | spaces)
-        .context("making the lab's namespaces: this machine forbids user namespaces; run as root")?;
-    std::fs::write("/proc/self/setgroups", "deny").context("writing /proc/self/setgroups")?;
-    std::fs::write("/proc/self/uid_map", format!("0 {uid} 1")).context("writing /proc/self/uid_map")?;
-    std::fs::write("/proc/self/gid_map", format!("0 {gid} 1")).context("writing /proc/self/gid_map")
 }
 
 /// The holder itself.

@@ -375,7 +375,7 @@ fn start(
     if let Some(tools) = tools.as_ref().filter(|tools| !tools.is_dir()) {
         anyhow::bail!("{TOOLS} names {}, which is no folder; unpack the packages there", tools.display());
     }
-    let rootless = !rustix::process::geteuid().is_root();
+    let rootless = !crate::rootless::caller().is_root();
     let mut warnings = Vec::new();
     let mut warn = |text: String, progress: &mut dyn FnMut(&str)| {
         progress(&format!("warning: {text}"));

@@ -58,6 +58,7 @@ mod problem;
 mod programs;
 mod reaper;
 mod root;
+mod rootless;
 mod running;
 mod schedule;
 mod shape;

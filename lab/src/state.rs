@@ -39,7 +39,7 @@ pub(crate) struct Plan {
 
 /// Folder that holds all labs of this user.
 pub(crate) fn base() -> PathBuf {
-    let uid = rustix::process::geteuid();
+    let uid = crate::rootless::caller();
     if uid.is_root() {
         return PathBuf::from("/run/towpath-labs");
     }

@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "these are tests, their helpers included")]
 
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use lab::Lab;
@@ -263,4 +264,32 @@ fn the_command_exits_0_1_or_2_and_writes_what_machines_read() {
     assert_eq!(output.status.code(), Some(2));
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(told.contains("expect.yaml:1: a story: \"story\" takes a list"), "{told}");
+}
+
+#[test]
+fn a_story_needs_no_root() {
+    const NOBODY: u32 = 65534;
+    let file = File::new(
+        "story-rootless",
+        "- name: s
+  traffic: [udp, tcp]
+  events: [{isolate: r}, {wait: 200ms}, {restore: r}]
+  expect: [{ping: {from: a, to: 10.2.0.1}}, {transfer: {from: a, to: 10.2.0.1, node: b}}, {route: {node: a, prefix: 0.0.0.0/0}}]
+  lost: {udp: {packets: 4000}}
+",
+    );
+    // The build folder may be closed to other users.
+    let runner = file.folder.path().join("towpath-lab");
+    fs::copy(env!("CARGO_BIN_EXE_towpath-lab"), &runner).unwrap();
+    fs::set_permissions(file.folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let run_dir = file.folder.path().join("run");
+    fs::create_dir(&run_dir).unwrap();
+    std::os::unix::fs::chown(&run_dir, Some(NOBODY), Some(NOBODY)).unwrap();
+    let mut command = Command::new(&runner);
+    command.arg("test").arg(file.folder.path()).args(["--slack", "5"]).env("XDG_RUNTIME_DIR", &run_dir);
+    command.env_remove("TOWPATH_BIN").env_remove("TOWPATH_TOOLS").current_dir("/");
+    command.uid(NOBODY).gid(NOBODY);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(fs::read_dir(&run_dir).unwrap().count(), 0, "nothing is left");
 }

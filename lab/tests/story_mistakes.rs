@@ -43,8 +43,16 @@ const STEPS: &[Row] = &[
     ),
     ("within:\n    expect: []", 4, "\"within\" is empty; give a value or remove it"),
     ("traffic: c", 4, "\"traffic\" takes a list, not a text"),
-    ("traffic: [d]", 4, "\"traffic\": there is no traffic class \"d\"; did you mean \"c\"?"),
-    ("events: [{die: r2}]", 4, "an event: \"die\": the topology has no node \"r2\"; did you mean \"r\"?"),
+    (
+        "traffic: [d]",
+        4,
+        "\"traffic\": there is no traffic class \"d\"; add it to \"traffic\" at the head of the file",
+    ),
+    (
+        "events: [{die: r2}]",
+        4,
+        "an event: \"die\": the topology has no node \"r2\"; use one of the topology's nodes",
+    ),
     (
         "events: [{die: spine}]",
         4,
@@ -218,7 +226,7 @@ const STEPS: &[Row] = &[
     (
         "traffic: [c]\n    lost: {x: {packets: 1}}",
         5,
-        "\"lost\": there is no traffic class \"x\"; did you mean \"c\"?",
+        "\"lost\": there is no traffic class \"x\"; add it to \"traffic\" at the head of the file",
     ),
     ("events: [{die: r}]\n    prove: none", 5, "`prove: none` needs \"because\", a line that says why"),
     ("events: [{die: r}]\n    prove: maybe", 5, "\"prove\": \"maybe\" is unknown; use one of freeze, none"),
@@ -262,7 +270,7 @@ const FILES: &[Row] = &[
     (
         "traffic: {c: {between: [[a, b], [a, x]]}}\nstory: [{name: s, traffic: [c]}]",
         1,
-        "traffic \"c\": \"between\": the topology has no node \"x\"; did you mean \"a\"?",
+        "traffic \"c\": \"between\": the topology has no node \"x\"; use one of the topology's nodes",
     ),
     (
         "traffic: {c: {between: [a, b], flows: 0}}\nstory: [{name: s, traffic: [c]}]",

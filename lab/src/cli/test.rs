@@ -60,6 +60,8 @@ pub(super) fn run(args: &TestArgs) -> anyhow::Result<ExitCode> {
         println!("{}", schema::text());
         return Ok(ExitCode::SUCCESS);
     }
+    // Traffic is made in the nodes' namespaces, which only their root may enter.
+    crate::rootless::enter()?;
     let story = match Story::read(&args.path) {
         Ok(story) => story,
         Err(error) => {

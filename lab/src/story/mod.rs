@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! expect.yaml -> keys (what may be said) -> read -> Story
-//! Story -> play: scene (the lab), flows (traffic), act (events), look (expectations), observe (timeline)
+//! Story -> play, prove -> step by step: scene (the lab), flows (traffic), act (events), look (expectations),
+//!       observe (timeline)
 //!       -> Report -> table, junit, timeline
 //! ```
 //!
@@ -30,6 +31,7 @@ mod reference;
 pub mod report;
 mod scene;
 pub mod schema;
+mod step;
 pub mod table;
 pub mod timeline;
 mod units;

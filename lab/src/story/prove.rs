@@ -7,10 +7,11 @@
 use std::time::Duration;
 
 use super::act::Undo;
-use super::play::{Manner, Play, outcome, play_step, skipped};
+use super::play::Play;
 use super::read::{Proof, Step};
 use super::report::{Outcome, StepReport};
 use super::scene::Scene;
+use super::step::{Manner, outcome, play_step, settle, skipped};
 
 /// How long everything must hold after the events of `first` before they count as settled.
 const SETTLED: Duration = Duration::from_secs(2);
@@ -69,7 +70,7 @@ fn prove(play: &mut Play<'_>, scene: &Scene, index: usize, step: &Step) -> StepR
                 return failed(step, format!("first: {event}: {error:#}"));
             }
         }
-        super::play::settle(scene, step, SETTLED, step.within * play.slack);
+        settle(scene, step, SETTLED, step.within * play.slack);
     }
     let mut manner = Manner {
         slack: play.slack,

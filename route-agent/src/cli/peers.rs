@@ -10,7 +10,7 @@ use super::table::{age, render};
 use super::{Connection, Output};
 
 /// How often `-w` asks.
-const INTERVAL: Duration = Duration::from_millis(500);
+const INTERVAL: Duration = Duration::from_millis(100);
 
 pub(super) fn run(connection: &Connection, watch: bool) -> anyhow::Result<ExitCode> {
     let mut shown = None;
