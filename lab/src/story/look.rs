@@ -226,8 +226,8 @@ pub(super) fn passed(
 
 /// The counters of every node's interfaces.
 pub(super) fn counters(scene: &Scene) -> anyhow::Result<BTreeMap<String, Interfaces>> {
-    let nodes = scene.lab.topology().nodes.keys();
-    nodes.map(|node| Ok((node.clone(), Interfaces::read(scene.netns(node)?)?))).collect()
+    let networks = scene.networks().iter();
+    networks.map(|(node, netns)| Ok((node.clone(), Interfaces::read(netns)?))).collect()
 }
 
 fn ask_sessions(scene: &Scene, name: &str) -> Result<Neighbors, String> {

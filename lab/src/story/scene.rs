@@ -49,7 +49,8 @@ impl Scene {
 
     fn of(lab: Lab, began: Instant, copies: Option<tempfile::TempDir>) -> anyhow::Result<Self> {
         let mut netns = BTreeMap::new();
-        for node in lab.nodes() {
+        // Bridges and the machine itself are no places for traffic; other nodes must be there.
+        for node in lab.nodes().filter(|node| node.spec().kind == "linux") {
             netns.insert(node.name().to_owned(), Netns::of_process(node.init_pid()?)?);
         }
         Ok(Self { lab, netns, began, up: began.elapsed(), copies })
@@ -66,6 +67,11 @@ impl Scene {
 
     pub(crate) fn netns(&self, node: &str) -> anyhow::Result<&Netns> {
         self.netns.get(node).with_context(|| format!("node {node} has no network of its own"))
+    }
+
+    /// Every node that has a network of its own, by name.
+    pub(super) fn networks(&self) -> &BTreeMap<String, Netns> {
+        &self.netns
     }
 
     /// Nodes with a routing program.
