@@ -50,7 +50,7 @@ impl Scene {
     fn of(lab: Lab, began: Instant, copies: Option<tempfile::TempDir>) -> anyhow::Result<Self> {
         let mut netns = BTreeMap::new();
         // Bridges and the machine itself are no places for traffic; other nodes must be there.
-        for node in lab.nodes().filter(|node| node.spec().kind == "linux") {
+        for node in lab.nodes().filter(|node| node.spec().kind == crate::Kind::Linux) {
             netns.insert(node.name().to_owned(), Netns::of_process(node.init_pid()?)?);
         }
         Ok(Self { lab, netns, began, up: began.elapsed(), copies })
