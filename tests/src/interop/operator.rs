@@ -4,6 +4,7 @@
 //! lab's readers. What a program has no command for is an error with the reason: the matrix declares such
 //! cells, so nobody asks.
 
+use anyhow::bail;
 use ipnet::IpNet;
 
 use super::{Other, Program};
@@ -48,6 +49,11 @@ pub(super) trait Operator {
 
     /// Announces a network that is in the router's description already.
     fn announce(&self, other: &Other, network: IpNet) -> anyhow::Result<()>;
+
+    /// Announces a network with attributes, in its own words; only for what passes nothing on.
+    fn announce_with(&self, other: &Other, network: IpNet, attributes: &str) -> anyhow::Result<()> {
+        bail!("{:?} passes on what a feeder says: {network} {attributes}", other.program)
+    }
 
     /// Takes a network back that is no longer in the router's description.
     fn withdraw(&self, other: &Other, network: IpNet) -> anyhow::Result<()>;

@@ -30,6 +30,11 @@ pub enum Program {
 }
 
 impl Program {
+    /// Whether it tells its neighbours what it learns from others.
+    pub fn passes_on(self) -> bool {
+        self != Self::Exabgp
+    }
+
     /// Whether what it learns can go into the kernel, so that it forwards.
     pub fn forwards(self) -> bool {
         matches!(self, Self::Frr | Self::Bird)
@@ -149,6 +154,14 @@ impl Other {
         let network: IpNet = prefix.parse()?;
         self.router.networks.push(network);
         self.program.operator().announce(self, network)
+    }
+
+    /// Announces one more prefix with attributes, in its own words.
+    ///
+    /// # Errors
+    /// When the daemon refuses, or can pass on what a feeder announces.
+    pub fn announce_with(&self, prefix: &str, attributes: &str) -> anyhow::Result<()> {
+        self.program.operator().announce_with(self, prefix.parse()?, attributes)
     }
 
     /// Takes a prefix back.

@@ -1,6 +1,6 @@
 //! ExaBGP: a speaker without a RIB; routes by `exabgpcli`, the rest of a change by reading the file again.
 
-use anyhow::{bail, ensure};
+use anyhow::{Context, bail, ensure};
 use ipnet::IpNet;
 
 use super::{Operator, pid_in};
@@ -63,6 +63,14 @@ impl Operator for Exabgp {
 
     fn announce(&self, other: &Other, network: IpNet) -> anyhow::Result<()> {
         command(other, "announce", network)
+    }
+
+    fn announce_with(&self, other: &Other, network: IpNet, attributes: &str) -> anyhow::Result<()> {
+        let neighbor = other.first()?;
+        let route = exabgp_route(neighbor, network).context("no neighbour for it")?;
+        let line = format!("neighbor {} announce {route} {attributes}", neighbor.address);
+        let argv: Vec<&str> = std::iter::once("exabgpcli").chain(line.split(' ')).collect();
+        other.run(&argv).map(drop)
     }
 
     fn withdraw(&self, other: &Other, network: IpNet) -> anyhow::Result<()> {
