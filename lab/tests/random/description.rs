@@ -29,6 +29,8 @@ pub(crate) struct Bind {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Net {
+    /// No `network-mode`: eth0 on the management network, with the last octet of its `mgmt-ipv4`, if any.
+    Managed(Option<u8>),
     /// `network-mode: none`.
     Bare,
     /// `network-mode: container:` the node of this number.
@@ -137,6 +139,11 @@ pub(crate) fn describe(lab: &str, random: &mut Random) -> Description {
             }
             let net = match index {
                 1.. if random.chance(15) => Net::Shared(random.below(index)),
+                _ if random.chance(40) => {
+                    // Above those that are chosen: at most 30 nodes begin at .2.
+                    let last = u8::try_from(100 + index).unwrap();
+                    Net::Managed(random.chance(30).then_some(last))
+                }
                 _ => Net::Bare,
             };
             let name = match random.below(3) {
@@ -191,6 +198,10 @@ fn link(
             4 => "eth0".to_owned(),
             _ => format!("eth{number}"),
         };
+        let managed = matches!(nodes[owner(nodes, node)].net, Net::Managed(_));
+        if managed && interface == "eth0" {
+            continue;
+        }
         if used.insert((owner(nodes, node), interface.clone())) {
             // Locally administered, and different at each end.
             let mac = random.chance(30).then(|| {
@@ -207,7 +218,7 @@ fn link(
 /// The node whose network `node` uses.
 pub(crate) fn owner(nodes: &[NodeDescription], node: usize) -> usize {
     match nodes[node].net {
-        Net::Bare => node,
+        Net::Bare | Net::Managed(_) => node,
         Net::Shared(other) => owner(nodes, other),
     }
 }
@@ -225,11 +236,14 @@ impl Description {
         for node in &self.nodes {
             let mut fields = node.level.fields(folder);
             fields.extend(node.group.map(|group| ("group", text(group))));
-            let mode = match node.net {
-                Net::Bare => "none".to_owned(),
-                Net::Shared(other) => format!("container:{}", self.nodes[other].name),
-            };
-            fields.push(("network-mode", text(&mode)));
+            fields.extend(match node.net {
+                Net::Managed(None) => None,
+                Net::Managed(Some(last)) => Some(("mgmt-ipv4", format!("172.20.20.{last}"))),
+                Net::Bare => Some(("network-mode", "none".to_owned())),
+                Net::Shared(other) => {
+                    Some(("network-mode", text(&format!("container:{}", self.nodes[other].name))))
+                }
+            });
             // In block style, as people write nodes.
             writeln!(out, "    \"{}\":", node.name).unwrap();
             for (key, value) in fields {

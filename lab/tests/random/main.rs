@@ -88,6 +88,12 @@ fn play(seed: u64) {
         let what = |what: &str| told(&format!("node {}: {what}", node.name));
         assert_eq!(seen.hostname, expected.hostname, "{}", what("hostname"));
         assert_eq!(seen.interfaces, expected.interfaces, "{}", what("interfaces"));
+        assert_eq!(seen.addresses, expected.addresses, "{}", what("management addresses"));
+        assert_eq!(seen.gateways, expected.gateways, "{}", what("default routes"));
+        // Long names and host names stand there too.
+        let mut seen_hosts = seen.hosts.clone();
+        seen_hosts.retain(|name, _| expected.hosts.contains_key(name));
+        assert_eq!(seen_hosts, expected.hosts, "{}", what("/etc/hosts"));
         assert_eq!(seen.env, expected.env, "{}", what("env"));
         assert_eq!(seen.order, expected.order, "{}", what("order of exec"));
         assert_eq!(seen.binds, expected.binds, "{}", what("binds"));

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::description::{Bind, Description, EndDescription, Level, owner};
+use crate::description::{Bind, Description, EndDescription, Level, Net, owner};
 
 /// One interface by the name people gave it.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,6 +29,12 @@ pub(crate) struct Expected {
     /// Content and whether it is read only, by target.
     pub(crate) binds: BTreeMap<String, (String, bool)>,
     pub(crate) sysctls: BTreeMap<String, String>,
+    /// Global addresses of eth0 on the management network, IPv4 first.
+    pub(crate) addresses: Vec<String>,
+    /// Gateways of the default routes, IPv4 first.
+    pub(crate) gateways: Vec<String>,
+    /// IPv4 addresses that `/etc/hosts` has for the names of nodes.
+    pub(crate) hosts: BTreeMap<String, String>,
     /// Of its main process; empty: it has none.
     pub(crate) command: Vec<String>,
 }
@@ -40,6 +46,15 @@ pub(crate) fn expect(description: &Description, node: usize, folder: &Path) -> E
         env: env(description, node, &own_hostname),
         hostname: hostname(description, network),
         interfaces: interfaces(description, network),
+        addresses: management(description).remove(&network).unwrap_or_default(),
+        gateways: match description.nodes[network].net {
+            Net::Managed(_) => ["172.20.20.1", "3fff:172:20:20::1"].map(str::to_owned).into(),
+            _ => Vec::new(),
+        },
+        hosts: management(description)
+            .into_iter()
+            .map(|(node, addresses)| (description.nodes[node].name.clone(), addresses[0].clone()))
+            .collect(),
         order: appended(&levels(description, node), |level| level.exec.clone()),
         binds: binds(&levels(description, node), folder),
         sysctls: sysctls(&levels(description, network)),
@@ -97,6 +112,12 @@ fn interfaces(description: &Description, network: usize) -> BTreeMap<String, Int
         true => end.interface.replace('/', "-"),
         false => end.interface.clone(),
     };
+    if let Some([ipv4, _]) = management(description).remove(&network).as_deref() {
+        // Docker's way of a MAC address: the IPv4 address is in it.
+        let octets = ipv4.split('.').map(|octet| format!(":{:02x}", octet.parse::<u8>().unwrap()));
+        let mac = format!("02:42{}", octets.collect::<String>());
+        interfaces.insert("eth0".to_owned(), Interface { mtu: 1500, mac, peer: Default::default() });
+    }
     for link in &description.links {
         let [a, b] = &link.ends;
         for (near, far) in [(a, b), (b, a)] {
@@ -112,6 +133,25 @@ fn interfaces(description: &Description, network: usize) -> BTreeMap<String, Int
         }
     }
     interfaces
+}
+
+/// Addresses by node: those asked for, and for the others in the order of their names from .2 on.
+fn management(description: &Description) -> BTreeMap<usize, Vec<String>> {
+    let nodes = description.nodes.iter().enumerate();
+    let mut managed: Vec<(&str, usize, Option<u8>)> = nodes
+        .filter_map(|(index, node)| match node.net {
+            Net::Managed(last) => Some((node.name.as_str(), index, last)),
+            _ => None,
+        })
+        .collect();
+    managed.sort_unstable();
+    let mut next = 2_u8..;
+    let sixth = 2_u8..;
+    let addresses = managed.into_iter().zip(sixth).map(|((_, index, last), sixth)| {
+        let last = last.unwrap_or_else(|| next.next().unwrap());
+        (index, vec![format!("172.20.20.{last}"), format!("3fff:172:20:20::{sixth:x}")])
+    });
+    addresses.collect()
 }
 
 fn appended<T: PartialEq>(levels: &[&Level], list: impl Fn(&Level) -> Vec<T>) -> Vec<T> {

@@ -26,7 +26,8 @@ pub(crate) fn look(lab: &Lab) -> BTreeMap<String, Expected> {
     let mut ends: BTreeMap<u32, (String, String)> = BTreeMap::new();
     for (node, look) in &looks {
         let owner = lab.topology().network_owner(node);
-        for (index, name) in look.indexes.iter().filter(|(index, _)| **index > 1) {
+        // The first few are every node's own: lo and the management network's eth0.
+        for (index, name) in look.indexes.iter().filter(|(index, _)| **index >= 10) {
             let before = ends.insert(*index, (owner.clone(), name.clone()));
             assert!(before.is_none_or(|before| before.0 == owner), "ifindex {index} is there twice");
         }
@@ -42,7 +43,9 @@ pub(crate) fn look(lab: &Lab) -> BTreeMap<String, Expected> {
 fn look_at(node: &Node) -> Look {
     let files = SYSCTLS.map(|(key, _)| format!("/proc/sys/{}", key.replace('.', "/"))).join(" ");
     let script = format!(
-        "echo @hostname; hostname; echo @env; tr '\\0' '\\n' < /proc/self/environ; echo @links; ip -o link; \
+        "echo @hostname; hostname; echo @env; tr '\\0' '\\n' < /proc/self/environ; echo @links; ip -o link; echo @addresses; \
+         ip -o addr show scope global; echo @routes; ip -4 route show default; ip -6 route show default; \
+         echo @hosts; cat /etc/hosts; \
          echo @order; [ ! -e /tmp/order ] || cat /tmp/order; echo @binds; for t in {}; do [ ! -e $t ] || \
          echo $t $(cat $t) $(test -w $t && echo rw || echo ro); done; echo @sysctls; cat {files}; \
          echo @conf; grep -H . /proc/sys/net/ipv4/conf/*/rp_filter",
@@ -80,9 +83,28 @@ fn look_at(node: &Node) -> Look {
             })
             .collect(),
         sysctls,
+        addresses: part("addresses")
+            .into_iter()
+            .map(|line| words(line)[3].split('/').next().unwrap().to_owned())
+            .collect(),
+        gateways: part("routes").into_iter().map(|line| words(line)[2].to_owned()).collect(),
+        hosts: part("hosts")
+            .into_iter()
+            .filter(|line| line.starts_with("172.20.20."))
+            .flat_map(|line| {
+                words(line)[1..]
+                    .iter()
+                    .map(|name| ((*name).to_owned(), words(line)[0].to_owned()))
+                    .collect::<Vec<_>>()
+            })
+            .collect(),
         command: command(node),
     };
     Look { seen, indexes, peers }
+}
+
+fn words(line: &str) -> Vec<&str> {
+    line.split_whitespace().collect()
 }
 
 /// `12: eth1@if13: <BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1400 ... link/ether MAC brd ... altname NAME`
