@@ -64,7 +64,8 @@ doc: ## API documentation
 bench: setup build ## towpath beside FRR and BIRD in one run, and fail-over; writes docs/benchmarks.md
 	export TOWPATH_TOOLS="$$(tests/setup/packages.sh)" && \
 	  $(ROOT) $(BIN)/bench-bgp --write docs/benchmarks.md && \
-	  $(ROOT) $(BIN)/bench-failover --write docs/benchmarks.md
+	  $(ROOT) $(BIN)/bench-failover --write docs/benchmarks.md && \
+	  $(ROOT) tests/lab-times.sh 10 --write docs/benchmarks.md
 
 fuzz-smoke: ## each fuzz target for a minute (needs a nightly compiler)
 	CARGO_TARGET_DIR=$(CACHE)/fuzz fuzz/smoke.sh 60
