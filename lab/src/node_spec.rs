@@ -83,10 +83,18 @@ pub(crate) fn resolve(
     let mut env = env_files(&place, &levels, scope.folder, findings);
     env.extend(plain(&by_key(&levels, |fields| &fields.env)));
     let healthcheck = levels.iter().find_map(|fields| fields.healthcheck.clone()).flatten();
+    let own_labels = [
+        ("containerlab", scope.lab.to_owned()),
+        ("clab-node-name", name.to_owned()),
+        ("clab-node-longname", container.clone()),
+        ("clab-node-kind", kind.map_or("", Kind::word).to_owned()),
+        ("clab-node-group", group_name.map(|group| group.text.clone()).unwrap_or_default()),
+        ("clab-node-lab-dir", lab_folder(scope).join(name).to_string_lossy().into_owned()),
+    ];
     let spec = NodeSpec {
         kind: kind.unwrap_or(Kind::Linux),
         image: image.map(|image| image.text.clone()).unwrap_or_default(),
-        env: environment(env, name, &hostname, &container, scope.lab, &labels),
+        env: environment(env, &hostname, &own_labels, &labels),
         container,
         hostname,
         command,
@@ -250,11 +258,16 @@ fn magic_at(at: &At, magic: &dyn Fn(&str) -> String) -> At {
     At { line: at.line, text: magic(&at.text) }
 }
 
+/// Where containerlab keeps a lab's files; here it is only a name.
+fn lab_folder(scope: &Scope<'_>) -> PathBuf {
+    let base = std::env::var_os("CLAB_LABDIR_BASE").map_or_else(|| scope.folder.to_owned(), PathBuf::from);
+    base.join(format!("clab-{}", scope.lab))
+}
+
 /// containerlab's own variables in `exec` and bind sources.
 fn magic(text: &str, scope: &Scope<'_>, node: &str) -> String {
     let lab = format!("clab-{}", scope.lab);
-    let base = std::env::var_os("CLAB_LABDIR_BASE").map_or_else(|| scope.folder.to_owned(), PathBuf::from);
-    let folder = base.join(&lab);
+    let folder = lab_folder(scope);
     text.replace("__clabNodeName__", node)
         .replace("__clabLabName__", &lab)
         .replace("__clabNodeDir__", &folder.join(node).to_string_lossy())
@@ -298,10 +311,8 @@ fn env_files(
 
 fn environment(
     given: BTreeMap<String, String>,
-    node: &str,
     hostname: &str,
-    container: &str,
-    lab: &str,
+    own_labels: &[(&str, String)],
     labels: &BTreeMap<String, At>,
 ) -> BTreeMap<String, String> {
     let mut env = BTreeMap::from([
@@ -309,9 +320,9 @@ fn environment(
         ("HOME".to_owned(), "/root".to_owned()),
         ("HOSTNAME".to_owned(), hostname.to_owned()),
     ]);
-    let own = [("clab-node-name", node), ("clab-node-longname", container), ("containerlab", lab)];
+    let own = own_labels.iter().map(|(key, value)| (*key, value.as_str()));
     let given_labels = labels.iter().map(|(key, at)| (key.as_str(), at.text.as_str()));
-    for (key, value) in own.into_iter().chain(given_labels) {
+    for (key, value) in own.chain(given_labels) {
         let key: String =
             key.chars().map(|c| if "-+./".contains(c) { '_' } else { c.to_ascii_uppercase() }).collect();
         env.insert(format!("CLAB_LABEL_{key}"), value.to_owned());

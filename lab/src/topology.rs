@@ -360,7 +360,7 @@ fn read_topology(
     });
     findings.problems.extend(found.problems);
     findings.warnings.extend(found.warnings);
-    count_interfaces(&mut nodes, &links);
+    lab_variables(&mut nodes, &links);
     (nodes, links)
 }
 
@@ -373,9 +373,15 @@ fn levels(what: &str, yaml: &Yaml, findings: &mut Findings) -> BTreeMap<String, 
         .collect()
 }
 
-/// `CLAB_INTFS`: how many links end at a node, so that a start script can wait for them.
-fn count_interfaces(nodes: &mut BTreeMap<String, NodeSpec>, links: &Links) {
+/// `CLAB_INTFS`: how many links end at a node, so that a start script can wait for them; and the
+/// lab's names, to which no proxy leads.
+fn lab_variables(nodes: &mut BTreeMap<String, NodeSpec>, links: &Links) {
+    let names: Vec<&str> = nodes.keys().map(String::as_str).collect();
+    let no_proxy = format!("localhost,127.0.0.1,::1,*.local,{}", names.join(","));
     for (name, node) in nodes {
+        for variable in ["NO_PROXY", "no_proxy"] {
+            node.env.entry(variable.to_owned()).or_insert_with(|| no_proxy.clone());
+        }
         let pairs = links.pairs.iter().flat_map(|link| &link.ends);
         let ends = pairs.chain(links.dummies.iter().map(|dummy| &dummy.end));
         let count = ends.filter(|end| end.node == *name).count();

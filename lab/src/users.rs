@@ -1,29 +1,46 @@
-//! The users and folders that routing daemons expect, in a node's private files.
+//! The users, folders, pipes and scripts that routing daemons expect, in a node's private files.
 //!
 //! Packages that are unpacked rather than installed have not run the scripts that create these.
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use serde::{Deserialize, Serialize};
 
 use crate::root::{inside, replace};
 
-/// Daemon users: name, id where the machine has no such user, further groups, folders they own.
-const USERS: [(&str, u32, &[&str], &[&str]); 5] = [
-    ("frr", 9101, &["frrvty"], &["/run/frr", "/etc/frr", "/var/lib/frr", "/var/log/frr"]),
-    ("bird", 9102, &[], &["/run/bird"]),
-    ("openbgpd", 9103, &[], &["/run/openbgpd"]),
-    ("exabgp", 9104, &[], &["/run/exabgp"]),
-    ("_bgpd", 9105, &[], &[]),
+/// Users of daemons: name, id where the machine has no such user, home, further groups, folders they own.
+const USERS: [(&str, u32, &str, &[&str], &[&str]); 4] = [
+    ("frr", 9101, NO_HOME, &["frrvty"], &["/run/frr", "/etc/frr", "/var/lib/frr", "/var/log/frr"]),
+    ("bird", 9102, NO_HOME, &[], &["/run/bird"]),
+    // It locks itself into its home, which must not be its own.
+    ("_openbgpd", 9103, "/run/openbgpd", &[], &[]),
+    ("exabgp", 9104, NO_HOME, &[], &["/run/exabgp"]),
 ];
+
+const NO_HOME: &str = "/nonexistent";
+
+/// Folders of daemons that stay root's.
+const FOLDERS: [&str; 1] = ["/run/openbgpd"];
+
+/// Pipes by which `exabgpcli` talks to ExaBGP, which drops to a user of no rights.
+const PIPES: [&str; 2] = ["/run/exabgp/exabgp.in", "/run/exabgp/exabgp.out"];
+
+/// What the image of FRR starts with; its Debian package has none.
+const DOCKER_START: &str = "/usr/lib/frr/docker-start";
+
+const DOCKER_START_TEXT: &str =
+    "#!/bin/bash\n. /usr/lib/frr/frrcommon.sh\nexec /usr/lib/frr/watchfrr $(daemon_list)\n";
 
 const FIRST_EXTRA_GROUP: u32 = 9150;
 
 /// The folders above, for the view of a user who may not make them in the machine's own.
 pub(crate) fn folders() -> impl Iterator<Item = &'static Path> {
-    USERS.iter().flat_map(|(_, _, _, folders)| folders.iter().map(Path::new))
+    let owned = USERS.iter().flat_map(|(_, _, _, _, folders)| folders.iter());
+    owned.chain(&FOLDERS).chain([&DOCKER_START]).map(Path::new)
 }
 
 /// Adds what is missing to `/etc/passwd` and `/etc/group` below `root`, and makes the folders.
@@ -35,7 +52,7 @@ pub(crate) fn provide(root: &Path, rootless: bool) -> io::Result<()> {
     let mut passwd = fs::read_to_string(&passwd_path).unwrap_or_default();
     let mut group = fs::read_to_string(&group_path).unwrap_or_default();
     let mut extra = FIRST_EXTRA_GROUP;
-    for (user, id, groups, folders) in USERS {
+    for (user, id, home, groups, folders) in USERS {
         let id = if rootless { 0 } else { id };
         if rootless {
             // A machine's own frr user has an id that does not exist in the user namespace.
@@ -47,7 +64,7 @@ pub(crate) fn provide(root: &Path, rootless: bool) -> io::Result<()> {
         }
         if entry(&passwd, user).is_none() {
             let gid = id_of(&group, user, 2).unwrap_or(id);
-            append(&mut passwd, &format!("{user}:x:{id}:{gid}::/nonexistent:/usr/sbin/nologin"));
+            append(&mut passwd, &format!("{user}:x:{id}:{gid}::{home}:/usr/sbin/nologin"));
         }
         for name in groups {
             if entry(&group, name).is_none() {
@@ -63,7 +80,22 @@ pub(crate) fn provide(root: &Path, rootless: bool) -> io::Result<()> {
         }
     }
     replace(&passwd_path, &passwd)?;
-    replace(&group_path, &group)
+    replace(&group_path, &group)?;
+    for folder in FOLDERS {
+        fs::create_dir_all(inside(root, Path::new(folder))?)?;
+    }
+    for pipe in PIPES {
+        let pipe = inside(root, Path::new(pipe))?;
+        mknodat(CWD, &pipe, FileType::Fifo, Mode::empty(), 0)?;
+        // Apart, because the file mode creation mask has no say here.
+        fs::set_permissions(&pipe, fs::Permissions::from_mode(0o666))?;
+    }
+    let start = inside(root, Path::new(DOCKER_START))?;
+    if start.with_file_name("frrcommon.sh").exists() && !start.exists() {
+        fs::write(&start, DOCKER_START_TEXT)?;
+        fs::set_permissions(&start, fs::Permissions::from_mode(0o755))?;
+    }
+    Ok(())
 }
 
 fn append(text: &mut String, line: &str) {

@@ -112,6 +112,9 @@ topology:
         seen,
         [Some("g"), Some("n"), Some("k"), Some("010"), Some("yes"), Some("v"), Some("0"), Some("n")]
     );
+    let seen = ["KIND", "GROUP", "NAME", "LAB_DIR"].map(|key| env(&format!("CLAB_LABEL_CLAB_NODE_{key}")));
+    assert_eq!(seen, [Some("linux"), Some("g"), Some("n"), Some("/lab/clab-t2/n")]);
+    assert_eq!(env("no_proxy"), Some("localhost,127.0.0.1,::1,*.local,n"));
     assert_eq!(node.binds.len(), 1);
     assert_eq!((node.binds[0].source.as_path(), node.binds[0].read_only), (Path::new("/usr"), true));
     assert_eq!(node.command, ["sleep", "infinity"]);
