@@ -43,6 +43,7 @@ impl Eight {
     fn up(&self, env: &[(&str, &str)]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_towpath-lab"));
         command.arg("up").arg(self.folder.path()).env_remove("V").envs(env.iter().copied());
+        command.env("TOWPATH_BIN", env!("CARGO_BIN_EXE_towpath-lab"));
         command.env("IMG", "alpine").env("FRR", "quay.io/frrouting/frr:10").env("D", DEFAULTS);
         let output = command.output().unwrap();
         assert!(output.status.success(), "{output:?}");
@@ -163,7 +164,11 @@ topology:
     let lab = file.lab();
     let node = lab.node("n");
     let last = format!("n clab-{}", file.prefix);
-    let printed: Vec<String> = printed(&node).into_iter().filter(|line| !line.starts_with("bash-")).collect();
+    // The shell's prompt may stand before any line.
+    let own = |line: &String| line.rsplit_once("$ ").map_or(line.clone(), |(_, rest)| rest.to_owned());
+    let printed: Vec<String> = printed(&node).iter().map(own).collect();
+    let printed: Vec<&String> =
+        printed.iter().filter(|line| !line.is_empty() && !line.starts_with("[lab] ")).collect();
     assert_eq!(printed, ["0", "bar", "a  b c d *", last.as_str()]);
     let warnings = String::from_utf8(output.stderr).unwrap();
     assert!(warnings.contains("exit code 3") && warnings.contains("exit code 126"), "{warnings}");

@@ -82,22 +82,27 @@ struct Changes {
 impl Changes {
     fn of(folder: &Path) -> io::Result<Self> {
         let inotify = inotify::init(CreateFlags::CLOEXEC)?;
-        let flags = WatchFlags::MODIFY | WatchFlags::DELETE_SELF | WatchFlags::ONLYDIR;
+        let flags = WatchFlags::MODIFY | WatchFlags::DELETE | WatchFlags::ONLYDIR;
         inotify::add_watch(&inotify, folder, flags)?;
         Ok(Self { inotify })
     }
 
-    /// Waits for the next one; `false` when the folder is gone.
+    /// Waits for the next ones; `false` when logs are removed, as they are when a lab goes down. (The
+    /// end of the folder itself is not told of while its files are open here.)
     fn wait(&self) -> io::Result<bool> {
         let mut space = [MaybeUninit::uninit(); 4096];
         let mut events = inotify::Reader::new(&self.inotify, &mut space);
-        let gone = ReadFlags::DELETE_SELF | ReadFlags::IGNORED;
-        let mut there = !events.next()?.events().intersects(gone);
+        let mut there = !ends(&events.next()?);
         while !events.is_buffer_empty() {
-            there &= !events.next()?.events().intersects(gone);
+            there &= !ends(&events.next()?);
         }
         Ok(there)
     }
+}
+
+fn ends(event: &inotify::Event<'_>) -> bool {
+    let log = event.file_name().is_some_and(|name| name.to_bytes().ends_with(b".log"));
+    event.events().contains(ReadFlags::IGNORED) || (log && event.events().contains(ReadFlags::DELETE))
 }
 
 #[cfg(test)]
