@@ -35,6 +35,8 @@ pub(super) struct Look<'l> {
     scene: &'l Scene,
     /// Traffic that runs, and the counters of the nodes when it began.
     traffic: Option<(&'l Flows, &'l BTreeMap<String, Interfaces>)>,
+    /// Nodes whose program is stopped and cannot be asked.
+    frozen: &'l BTreeSet<String>,
     sessions: HashMap<String, Result<Neighbors, String>>,
     routes: HashMap<(String, bool), Result<Vec<KernelRoute>, String>>,
 }
@@ -43,8 +45,9 @@ impl<'l> Look<'l> {
     pub(super) fn new(
         scene: &'l Scene,
         traffic: Option<(&'l Flows, &'l BTreeMap<String, Interfaces>)>,
+        frozen: &'l BTreeSet<String>,
     ) -> Self {
-        Self { scene, traffic, sessions: HashMap::new(), routes: HashMap::new() }
+        Self { scene, traffic, frozen, sessions: HashMap::new(), routes: HashMap::new() }
     }
 
     /// Whether `check` holds; otherwise what is there instead.
@@ -52,8 +55,8 @@ impl<'l> Look<'l> {
         match check {
             Check::Sessions { node: Some(node), want } => self.sessions(node, want),
             Check::Sessions { node: None, want } => {
-                let nodes: Vec<String> =
-                    self.scene.speakers().map(|(node, _)| node.name().to_owned()).collect();
+                let nodes = self.scene.speakers().map(|(node, _)| node.name().to_owned());
+                let nodes: Vec<String> = nodes.filter(|node| !self.frozen.contains(node)).collect();
                 if nodes.is_empty() {
                     return Err("no node runs a routing program".to_owned());
                 }

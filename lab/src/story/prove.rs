@@ -14,7 +14,7 @@ use super::scene::Scene;
 use super::step::{Manner, outcome, play_step, settle, skipped};
 
 /// How long everything must hold after the events of `first` before they count as settled.
-const SETTLED: Duration = Duration::from_secs(2);
+const SETTLED: Duration = Duration::from_secs(4);
 
 /// Proves every step that can be proved. The time is that of the first lab's coming up.
 pub(super) fn run(play: &mut Play<'_>) -> anyhow::Result<(Duration, Vec<StepReport>)> {

@@ -99,13 +99,13 @@ fn try_step(
     }
     let slack = if manner.prove { 1 } else { manner.slack };
     let traffic = flows.as_ref().map(|flows| (flows, &before));
-    let proves = |one: &&Expectation| !manner.prove || proves(&one.check, &frozen);
+    let proves = |one: &&Expectation| !manner.prove || proves(scene, &one.check, &frozen);
     let expect: Vec<&Expectation> = step.expect.iter().filter(proves).collect();
     anyhow::ensure!(
         !manner.prove || !expect.is_empty() || !step.lost.is_empty(),
         "nothing can be proved: all that is expected is told by programs that are frozen; expect routes, pings or bounds"
     );
-    report.checks = await_all(scene, &expect, traffic, from, step.within * slack);
+    report.checks = await_all(scene, &expect, traffic, &frozen, from, step.within * slack);
     if !step.traffic.is_empty() && !manner.quiet && flows.is_some() {
         pause(STEADY);
     }
@@ -156,11 +156,11 @@ fn do_event(
 }
 
 /// Whether the check can show in a proof that nobody reacted.
-fn proves(check: &Check, frozen: &BTreeSet<String>) -> bool {
+fn proves(scene: &Scene, check: &Check, frozen: &BTreeSet<String>) -> bool {
     match check {
         // A program that is frozen tells nothing, whatever happened.
         Check::Sessions { node: Some(node), .. } => !frozen.contains(node),
-        Check::Sessions { node: None, .. } => frozen.is_empty(),
+        Check::Sessions { node: None, .. } => scene.speakers().any(|(node, _)| !frozen.contains(node.name())),
         Check::Command { node, argv, .. } => {
             !(frozen.contains(node) && argv.first().is_some_and(|program| program.ends_with("towpath")))
         }
@@ -225,6 +225,7 @@ fn await_all(
     scene: &Scene,
     expect: &[&Expectation],
     traffic: Option<(&Flows, &BTreeMap<String, Interfaces>)>,
+    frozen: &BTreeSet<String>,
     from: Duration,
     within: Duration,
 ) -> Vec<CheckReport> {
@@ -234,7 +235,7 @@ fn await_all(
         (0..expect.len()).partition(|index| expect.get(*index).is_some_and(|one| is_slow(&one.check)));
     loop {
         let late = scene.clock() >= from + within;
-        let mut look = Look::new(scene, traffic);
+        let mut look = Look::new(scene, traffic, frozen);
         let mut all = true;
         for index in quick.iter().chain(&slow) {
             let (Some(expectation), Some(report)) = (expect.get(*index), reports.get_mut(*index)) else {
@@ -267,8 +268,9 @@ fn await_all(
 pub(super) fn settle(scene: &Scene, step: &Step, steady: Duration, within: Duration) {
     let end = scene.clock() + within.max(steady);
     let mut since = scene.clock();
+    let none = BTreeSet::new();
     while scene.clock() < end && scene.clock().saturating_sub(since) < steady {
-        let mut look = Look::new(scene, None);
+        let mut look = Look::new(scene, None, &none);
         if !step.expect.iter().all(|expectation| look.at(&expectation.check).is_ok()) {
             since = scene.clock();
         }
