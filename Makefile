@@ -42,9 +42,14 @@ unit: ## tables, properties, virtual clocks, and single parts on a real kernel
 	export TOWPATH_TOOLS="$$(tests/setup/packages.sh)" && \
 	  cargo test --release --locked --workspace --exclude towpath-tests
 
+# Rows of the interoperability matrix wait most of the time and share nothing; all others may use the machine.
+LABS := $(filter-out interop_%,$(basename $(notdir $(wildcard tests/tests/*.rs))))
+
 labs: setup build ## real daemons and a real kernel in namespaces
 	export TOWPATH_TOOLS="$$(tests/setup/packages.sh)" && \
-	  cargo test --release --locked -p towpath-tests -- --test-threads=1 --skip its_story_holds --skip every_failure_is_felt && \
+	  cargo test --release --locked -p towpath-tests --test 'interop_*' -- --test-threads=4 && \
+	  cargo test --release --locked -p towpath-tests --lib --bins $(LABS:%=--test %) -- --test-threads=1 \
+	    --skip its_story_holds --skip every_failure_is_felt && \
 	  cargo test --release --locked -p towpath-tests --test examples -- --test-threads=4
 
 interop: setup build ## every cell of the interoperability matrix; writes docs/interop.md when all are as declared

@@ -26,6 +26,7 @@ pub mod auth;
 pub mod cease;
 pub mod collision;
 mod config;
+pub mod exceptions;
 pub mod exchange;
 pub mod loss;
 pub mod matrix;
@@ -118,6 +119,7 @@ impl Plan {
         let number = u8::try_from(n)?;
         let mut router =
             Router::new(HUB_AS + u32::from(number), Ipv4Addr::new(number, number, number, number));
+        router.kernel = program.forwards();
         for address in spoke_addresses(n) {
             netns.ip(&format!("address add {address} dev lo"))?;
         }

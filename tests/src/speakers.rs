@@ -18,7 +18,7 @@ mod openbgpd;
 
 pub use exabgp::route as exabgp_route;
 pub use frr::daemons;
-pub use gobgp::network as gobgp_network;
+pub use gobgp::{network as gobgp_network, started as gobgp_started};
 pub use lab::speakers::{Path, Session, Speaker, Table};
 
 /// A router of another project.
@@ -253,6 +253,43 @@ mod tests {
                 Ok(Some(()))
             })
             .unwrap();
+        }
+    }
+
+    /// The others check a file without starting: right as it is, wrong with one more word.
+    #[test]
+    fn the_files_of_the_others_pass_their_own_checks() {
+        let mut router = Router::new(4_200_000_001, Ipv4Addr::new(1, 1, 1, 1));
+        router.networks = vec!["10.1.0.0/16".parse().unwrap(), "fd00:1::/33".parse().unwrap()];
+        let mut near = Neighbor::new("10.0.0.2".parse().unwrap(), 4_200_000_002);
+        (near.password, near.gtsm, near.timers) = (Some("secret".to_owned()), true, Some((3, 9)));
+        (near.local, near.max_prefixes) = (Some("10.0.0.1".parse().unwrap()), Some(100));
+        near.local_other_family = Some("fd00::1".parse().unwrap());
+        near.community = Some((65_535, 65_281));
+        let mut far = Neighbor::new("10.9.9.9".parse().unwrap(), 65_009);
+        (far.multihop, far.passive, far.v6, far.two_octet_as) = (Some(3), true, false, true);
+        far.source = Some("10.0.0.1".parse().unwrap());
+        let mut v6 = Neighbor::new("fd00::2".parse().unwrap(), 65_002);
+        v6.local = Some("fd00::1".parse().unwrap());
+        router.neighbors = vec![near, far, v6];
+        for graceful_restart in [true, false] {
+            router.graceful_restart = graceful_restart;
+            let cases = [
+                (router.gobgp_conf(), "gobgpd -d --disable-stdlog -f /etc/checked"),
+                (router.openbgpd_conf(), "chmod 600 /etc/checked; bgpd -n -f /etc/checked"),
+                (router.exabgp_conf(), "env exabgp.daemon.user=root exabgp --test /etc/checked"),
+            ];
+            for (text, check) in cases {
+                for wrong in [false, true] {
+                    let text = if wrong { format!("{text}\nnonsense;\n") } else { text.clone() };
+                    let files = [("etc/checked", text.clone())];
+                    let sandbox =
+                        Sandbox::start(&Netns::fresh().unwrap(), &files, &[], &["sleep", "infinity"])
+                            .unwrap();
+                    let output = sandbox.exec(&["sh", "-c", check]).unwrap();
+                    assert_eq!(output.status.success(), !wrong, "{check}: {output:?}\n{text}");
+                }
+            }
         }
     }
 }

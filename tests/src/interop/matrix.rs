@@ -11,6 +11,7 @@ use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 
 use super::Program;
+use super::exceptions::exception;
 use super::rows::{ROWS, Row};
 
 /// Names the folder for outcomes.
@@ -26,35 +27,6 @@ pub enum Outcome {
     NotSupported,
     /// The other program does it wrongly; the scenario is played and must fail.
     Fails,
-}
-
-/// A cell that is not expected to work.
-#[derive(Debug, Clone, Copy)]
-pub struct Exception {
-    /// The column.
-    pub program: Program,
-    /// The row's name.
-    pub row: &'static str,
-    /// Why there is one.
-    pub outcome: Outcome,
-    /// For operators: what the program lacks or does, and what towpath then does.
-    pub reason: &'static str,
-}
-
-const fn not_supported(program: Program, row: &'static str, reason: &'static str) -> Exception {
-    Exception { program, row, outcome: Outcome::NotSupported, reason }
-}
-
-/// All cells that are not expected to work.
-pub const EXCEPTIONS: &[Exception] = &[not_supported(
-    Program::Frr,
-    "four_octet_paths_survive_a_two_octet_speaker",
-    "with `dont-capability-negotiate` FRR speaks 2-octet AS numbers and drops AS4_PATH instead of passing it on",
-)];
-
-/// The exception for one cell.
-pub fn exception(program: Program, row: &str) -> Option<&'static Exception> {
-    EXCEPTIONS.iter().find(|exception| exception.program == program && exception.row == row)
 }
 
 /// What came of one cell.
@@ -117,7 +89,7 @@ pub fn result_file(folder: &Path, program: Program, row: &Row) -> PathBuf {
 
 impl Program {
     /// All columns, in the order of the table.
-    pub const ALL: &[Self] = &[Self::Frr, Self::Bird];
+    pub const ALL: &[Self] = &[Self::Frr, Self::Bird, Self::Gobgp, Self::Openbgpd];
 
     /// What its project calls it.
     pub fn name(self) -> &'static str {
@@ -158,6 +130,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::interop::exceptions::EXCEPTIONS;
 
     #[test]
     fn rows_have_names_of_their_own_and_exceptions_name_rows() {

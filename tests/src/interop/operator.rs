@@ -33,6 +33,11 @@ pub(super) trait Operator {
     /// neighbours may still have its routes.
     fn start(&self, router: &Router, again: bool) -> String;
 
+    /// Whether it may be asked yet.
+    fn ready(&self, _other: &Other) -> anyhow::Result<()> {
+        Ok(())
+    }
+
     /// Told each time it has started and answers: what its file cannot say.
     fn started(&self, _other: &Other) -> anyhow::Result<()> {
         Ok(())

@@ -71,6 +71,7 @@ impl Other {
 
     fn until_answers(&self) -> anyhow::Result<()> {
         until(LIMIT, &format!("{:?} to have read its file", self.program), || {
+            self.program.operator().ready(self)?;
             let sessions = self.sessions()?;
             ensure!(sessions.len() == self.router.neighbors.len(), "{sessions:?}");
             Ok(Some(()))

@@ -10,7 +10,8 @@ use std::path::Path;
 use anyhow::{Context, bail, ensure};
 
 use super::Program;
-use super::matrix::{Exception, Outcome, Played, exception, result_file};
+use super::exceptions::{Exception, exception};
+use super::matrix::{Outcome, Played, result_file};
 use super::rows::ROWS;
 use crate::netns::Netns;
 use crate::sandbox::Sandbox;

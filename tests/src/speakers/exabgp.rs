@@ -68,7 +68,7 @@ fn write_neighbor(text: &mut String, router: &Router, neighbor: &Neighbor) -> st
     writeln!(text, "  }}\n}}")
 }
 
-/// `route PREFIX next-hop ADDRESS`, as its file and its commands say it; `None` for a family that is not
+/// `route PREFIX next-hop ADDRESS ...`, as its file and its commands say it; `None` for a family that is not
 /// exchanged with the neighbour.
 pub fn route(neighbor: &Neighbor, network: IpNet) -> Option<String> {
     let v6 = network.addr().is_ipv6();
@@ -81,5 +81,7 @@ pub fn route(neighbor: &Neighbor, network: IpNet) -> Option<String> {
         Some(hop) => hop.to_string(),
         None => neighbor.local.map_or_else(|| "self".to_owned(), |hop| hop.to_string()),
     };
-    Some(format!("route {network} next-hop {next_hop}"))
+    let community =
+        neighbor.community.map_or_else(String::new, |(high, low)| format!(" community {high}:{low}"));
+    Some(format!("route {network} next-hop {next_hop}{community}"))
 }

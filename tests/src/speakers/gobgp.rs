@@ -1,7 +1,6 @@
 //! GoBGP: `gobgpd.toml`, and the commands for what its file cannot say.
 
 use std::fmt::Write;
-use std::net::IpAddr;
 
 use ipnet::IpNet;
 
@@ -35,7 +34,8 @@ fn write_neighbor(text: &mut String, router: &Router, neighbor: &Neighbor) -> st
     if let Some(source) = neighbor.source {
         writeln!(text, "    local-address = \"{source}\"")?;
     }
-    writeln!(text, "  [neighbors.timers.config]\n    connect-retry = 1\n    idle-hold-time-after-reset = 1")?;
+    writeln!(text, "  [neighbors.timers.config]\n    idle-hold-time-after-reset = 1")?;
+    writeln!(text, "    connect-retry = {}", neighbor.connect_retry)?;
     if let Some((keepalive, hold)) = neighbor.timers {
         writeln!(text, "    hold-time = {hold}\n    keepalive-interval = {keepalive}")?;
     }
@@ -65,16 +65,28 @@ fn write_neighbor(text: &mut String, router: &Router, neighbor: &Neighbor) -> st
     Ok(())
 }
 
+/// The `gobgp` commands that follow its start with sessions that are administratively down: its networks,
+/// then its sessions.
+pub fn started(router: &Router) -> Vec<String> {
+    let networks = router.networks.iter().map(|prefix| network(router, "add", *prefix));
+    let sessions =
+        router.neighbors.iter().map(|neighbor| format!("gobgp neighbor {} enable", neighbor.address));
+    networks.chain(sessions).collect()
+}
+
 /// The `gobgp` command that announces (`add`) a network or takes it back (`del`): its file has no place
 /// for networks.
 ///
-/// On a session of the other family GoBGP sends the next hop it was given; without one, an IPv4 address
-/// written as an IPv6 one.
-pub fn network(verb: &str, network: IpNet, next_hop: Option<IpAddr>) -> String {
+/// It is one command for all neighbours, so the first one's wishes count. On a session of the other family
+/// GoBGP sends the next hop it was given; without one, an IPv4 address written as an IPv6 one.
+pub fn network(router: &Router, verb: &str, network: IpNet) -> String {
     let v6 = network.addr().is_ipv6();
     let family = if v6 { "ipv6" } else { "ipv4" };
-    let next_hop = next_hop
-        .filter(|hop| hop.is_ipv6() == v6)
+    let mut hops = router.neighbors.iter().filter_map(|neighbor| neighbor.local_other_family);
+    let next_hop = hops
+        .find(|hop| hop.is_ipv6() == v6)
         .map_or_else(String::new, |next_hop| format!(" nexthop {next_hop}"));
-    format!("gobgp global rib {verb} {network} origin igp{next_hop} -a {family}")
+    let community = router.neighbors.iter().find_map(|neighbor| neighbor.community);
+    let community = community.map_or_else(String::new, |(high, low)| format!(" community {high}:{low}"));
+    format!("gobgp global rib {verb} {network} origin igp{next_hop}{community} -a {family}")
 }

@@ -18,7 +18,13 @@ fn write_router(text: &mut String, router: &Router) -> std::fmt::Result {
     for (number, neighbor) in router.neighbors.iter().enumerate() {
         write_neighbor(text, router, number, neighbor)?;
     }
-    writeln!(text, "allow from any\nallow to any")
+    writeln!(text, "allow from any\nallow to any")?;
+    for neighbor in &router.neighbors {
+        if let Some((high, low)) = neighbor.community {
+            writeln!(text, "match to {} set community {high}:{low}", neighbor.address)?;
+        }
+    }
+    Ok(())
 }
 
 fn write_neighbor(
@@ -58,5 +64,6 @@ fn write_neighbor(
     for (wanted, family) in [(neighbor.v4, "IPv4"), (neighbor.v6, "IPv6")] {
         writeln!(text, "  announce {family} {}", if wanted { "unicast" } else { "none" })?;
     }
+    writeln!(text, "  announce enhanced refresh yes")?;
     writeln!(text, "  announce restart {}\n}}", if router.graceful_restart { "yes" } else { "no" })
 }

@@ -33,8 +33,15 @@ impl Operator for Exabgp {
         let bind = ends.join(" ");
         format!(
             "{{ env exabgp.daemon.user=root exabgp.tcp.port=179 exabgp.tcp.bind='{bind}' exabgp.api.chunk=1000 \
-             exabgp /etc/exabgp/exabgp.conf >>{LOG} 2>&1 & echo $! >{PID_FILE}; }}"
+             exabgp /etc/exabgp/exabgp.conf >{LOG} 2>&1 & echo $! >{PID_FILE}; }}"
         )
+    }
+
+    fn ready(&self, other: &Other) -> anyhow::Result<()> {
+        // Whoever asks while it starts may find its pipes stuck for good.
+        let log = other.run(&["cat", LOG])?;
+        ensure!(log.contains("loaded new configuration successfully"), "its log says {log}");
+        Ok(())
     }
 
     fn started(&self, other: &Other) -> anyhow::Result<()> {

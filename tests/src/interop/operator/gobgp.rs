@@ -2,14 +2,12 @@
 //!
 //! Its kernel gets no routes: that needs FRR's zebra.
 
-use std::net::IpAddr;
-
 use anyhow::bail;
 use ipnet::IpNet;
 
 use super::{Operator, family, pid_in};
 use crate::interop::Other;
-use crate::speakers::{Router, Speaker, gobgp_network};
+use crate::speakers::{Router, Speaker, gobgp_network, gobgp_started};
 
 const PID_FILE: &str = "/run/gobgpd.pid";
 const LOG: &str = "/run/gobgpd.log";
@@ -27,15 +25,16 @@ impl Operator for Gobgp {
 
     fn start(&self, router: &Router, again: bool) -> String {
         let restart = if again && router.graceful_restart { " -r" } else { "" };
+        // A session that is up before its networks are announced has told an empty table by then, and after a
+        // restart its neighbours drop what they kept.
         format!(
-            "{{ gobgpd -f /config/gobgp.toml --pprof-disable{restart} >>{LOG} 2>&1 & echo $! >{PID_FILE}; }}"
+            "sed -i '/admin-down/d; s/^ *peer-as/    admin-down = true\\n&/' /config/gobgp.toml && \
+             {{ gobgpd -f /config/gobgp.toml --pprof-disable{restart} >>{LOG} 2>&1 & echo $! >{PID_FILE}; }}"
         )
     }
 
     fn started(&self, other: &Other) -> anyhow::Result<()> {
-        let commands: Vec<String> =
-            other.router.networks.iter().map(|network| command(other, "add", *network)).collect();
-        other.run(&["sh", "-e", "-c", &commands.join("\n")]).map(drop)
+        other.run(&["sh", "-e", "-c", &gobgp_started(&other.router).join("\n")]).map(drop)
     }
 
     fn target(&self, _signal: &str) -> String {
@@ -53,11 +52,11 @@ impl Operator for Gobgp {
     }
 
     fn announce(&self, other: &Other, network: IpNet) -> anyhow::Result<()> {
-        other.run(&["sh", "-c", &command(other, "add", network)]).map(drop)
+        other.run(&["sh", "-c", &gobgp_network(&other.router, "add", network)]).map(drop)
     }
 
     fn withdraw(&self, other: &Other, network: IpNet) -> anyhow::Result<()> {
-        other.run(&["sh", "-c", &command(other, "del", network)]).map(drop)
+        other.run(&["sh", "-c", &gobgp_network(&other.router, "del", network)]).map(drop)
     }
 
     fn password_changed(&self, other: &Other) -> anyhow::Result<()> {
@@ -81,10 +80,4 @@ impl Operator for Gobgp {
             "GoBGP has no command that sends a ROUTE-REFRESH: it keeps all it received and looks at that again"
         )
     }
-}
-
-fn command(other: &Other, verb: &str, network: IpNet) -> String {
-    let mut sessions = other.router.neighbors.iter();
-    let next_hop: Option<IpAddr> = sessions.find_map(|neighbor| neighbor.local_other_family);
-    gobgp_network(verb, network, next_hop)
 }
