@@ -12,12 +12,12 @@ export TOWPATH_BIN := $(BIN)/towpath
 
 # Labs make network namespaces and need root. Building does not: with sudo only the programs run as root.
 ifneq ($(shell id -u),0)
-ROOT := sudo --preserve-env=HOME,PATH,XDG_CACHE_HOME,TOWPATH_BIN,TOWPATH_TOOLS,TOWPATH_INTEROP_RESULTS
+ROOT := sudo --preserve-env=HOME,PATH,XDG_CACHE_HOME,TOWPATH_BIN,TOWPATH_TOOLS,TOWPATH_CHAOS_FIRST,TOWPATH_CHAOS_SEEDS,TOWPATH_INTEROP_RESULTS
 HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
 export CARGO_TARGET_$(HOST)_RUNNER := $(ROOT)
 endif
 
-.PHONY: help setup setup-demo build demo test unit labs interop lint doc bench fuzz-smoke crds ci
+.PHONY: help setup setup-demo build demo test unit labs test-chaos interop lint doc bench fuzz-smoke crds ci
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,10 @@ labs: setup build ## real daemons and a real kernel in namespaces
 	  cargo test --release --locked -p towpath-tests --lib --bins $(LABS:%=--test %) -- --test-threads=1 \
 	    --skip its_story_holds --skip every_failure_is_felt && \
 	  cargo test --release --locked -p towpath-tests --test examples -- --test-threads=4
+
+test-chaos: setup build ## the chaos example with 20 seeds in a row; a failing one is named
+	export TOWPATH_TOOLS="$$(tests/setup/packages.sh)" TOWPATH_CHAOS_FIRST=$(or $(FIRST),1) TOWPATH_CHAOS_SEEDS=$(or $(SEEDS),20) && \
+	  cargo test --release --locked -p towpath-tests --test chaos -- --nocapture
 
 interop: setup build ## every cell of the interoperability matrix; writes docs/interop.md when all are as declared
 	rm -rf $(CACHE)/interop && mkdir -p $(CACHE)/interop

@@ -210,7 +210,7 @@ const STEPS: &[Row] = &[
     (
         "expect: [{ping: {from: a, to: 10.0.0.1}, command: {node: a, run: x}}]",
         4,
-        "an expectation is one of sessions, route, ping, transfer, command, paths, and 2 are given; start a new list item for each",
+        "an expectation is one of sessions, route, ping, transfer, command, paths, same, and 2 are given; start a new list item for each",
     ),
     ("traffic: [c]\n    lost: {c: {}}", 5, "\"lost\" c sets no bound; give \"packets\", \"outage\" or both"),
     (

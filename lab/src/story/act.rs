@@ -4,12 +4,15 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use rustix::process::Signal;
 
 use super::event::{Event, Verb};
 use super::scene::Scene;
+use crate::until;
 
+/// How long a killed process may take to be gone.
+const DEATH: Duration = Duration::from_secs(5);
 /// Longest run of a command that is an event.
 const COMMAND: Duration = Duration::from_secs(60);
 /// Routes with a lower protocol number are the kernel's and the administrator's (linux/rtnetlink.h).
@@ -82,6 +85,9 @@ impl Undo {
             Verb::Restart => {
                 self.ended.insert(owned());
                 node.kill(Signal::KILL)?;
+                // Started before it is seen dead, it would count as ended by itself, and rest for a second.
+                until(DEATH, || node.status().is_ok_and(|status| status.pid.is_none()))
+                    .with_context(|| format!("waiting for the main process of {name} to be gone"))?;
                 return self.start(scene, name);
             }
             Verb::Pause => {

@@ -51,6 +51,8 @@ pub(crate) enum Check {
         class: String,
         through: Vec<String>,
     },
+    /// RIB, kernel and neighbours agree everywhere.
+    Same,
 }
 
 /// What is expected of sessions.
@@ -97,6 +99,7 @@ impl Expectation {
             "transfer" => transfer(&called, value, reader),
             "command" => command(&called, value, reader),
             "paths" => paths(&called, value, running, reader),
+            "same" => reader.word(&called, value, &keys::SAME).map(|_| Check::Same),
             other => unreachable!("{other} is in the table of expectations and must be read here"),
         }?;
         Some(Self { line: given.line, check })
@@ -247,6 +250,7 @@ impl fmt::Display for Check {
             Self::Ping { from, to, .. } => write!(f, "{from}: ping {to}"),
             Self::Transfer { from, to, bytes, .. } => write!(f, "{from}: {bytes} bytes to {to}"),
             Self::Command { node, argv, .. } => write!(f, "{node}: {}", argv.join(" ")),
+            Self::Same => f.write_str("RIB, kernel and neighbours agree everywhere"),
             Self::Paths { class, through } => write!(f, "{class} through {}", through.join(", ")),
         }
     }

@@ -58,6 +58,9 @@ const fn needed(name: &'static str, takes: Takes, doc: &'static str) -> Key {
 /// What can befall the nodes and links at random.
 pub(super) const RANDOM_EVENTS: [&str; 4] = ["link-flap", "kill", "restart", "pause"];
 
+/// What can be compared.
+pub(super) const SAME: [&str; 1] = ["tables"];
+
 pub(super) static FILE: Section = Section {
     name: "file",
     doc: "The story of a lab: traffic, and steps that say what is done to the lab and what must hold then.",
@@ -232,6 +235,11 @@ pub(super) static EXPECT: Section = Section {
         key("transfer", Takes::Section(&TRANSFER), "Bytes arrive over TCP, and unchanged."),
         key("command", Takes::Section(&COMMAND), "A command in a node ends and prints as expected."),
         key("paths", Takes::Section(&PATHS), "Packets went through all of these nodes since the step began."),
+        key(
+            "same",
+            Takes::Words(&SAME),
+            "RIB, kernel and neighbours agree on every node that runs towpath: sessions at both ends, paths in use and routes, what is told and what is heard.",
+        ),
     ],
 };
 

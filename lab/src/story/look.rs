@@ -14,6 +14,7 @@ use meter::{echo, tcp};
 
 use super::check::{Check, Route, Sessions};
 use super::flows::Flows;
+use super::same;
 use super::scene::Scene;
 use crate::speakers::{Session, Speaker};
 
@@ -77,6 +78,7 @@ impl<'l> Look<'l> {
                 self.command(node, argv, *exit, [("stdout", stdout), ("stderr", stderr)])
             }
             Check::Paths { class, through } => self.paths(class, through),
+            Check::Same => same::tables(self.scene),
         }
     }
 

@@ -29,6 +29,7 @@ mod read;
 #[cfg(test)]
 mod reference;
 pub mod report;
+mod same;
 mod scene;
 pub mod schema;
 mod step;

@@ -191,5 +191,5 @@ pub(super) fn disturbed<'s>(
 
 /// Whether the check looks at the lab for longer than a moment, and is therefore made last.
 pub(super) fn is_slow(check: &Check) -> bool {
-    matches!(check, Check::Transfer { .. })
+    matches!(check, Check::Transfer { .. } | Check::Same)
 }

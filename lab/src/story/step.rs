@@ -161,6 +161,7 @@ fn proves(scene: &Scene, check: &Check, frozen: &BTreeSet<String>) -> bool {
         // A program that is frozen tells nothing, whatever happened.
         Check::Sessions { node: Some(node), .. } => !frozen.contains(node),
         Check::Sessions { node: None, .. } => scene.speakers().any(|(node, _)| !frozen.contains(node.name())),
+        Check::Same => frozen.is_empty(),
         Check::Command { node, argv, .. } => {
             !(frozen.contains(node) && argv.first().is_some_and(|program| program.ends_with("towpath")))
         }
