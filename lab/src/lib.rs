@@ -16,7 +16,8 @@
 //!
 //! Kernel settings of a node, unless its `sysctls` say otherwise: IPv4 forwarding on, reverse path
 //! filter off, IPv6 on with its forwarding off, no duplicate address detection (an address can be
-//! used at once), IPv6 addresses survive a link that goes down, and an ECMP hash seed of its own.
+//! used at once), IPv6 addresses survive a link that goes down, and an ECMP hash seed of its own. TCP sockets hash
+//! their packets once, for every hop: chained ECMP hops choose alike for TCP, and differently for UDP.
 
 mod binds;
 mod board;

@@ -38,7 +38,10 @@ const LO: u32 = 1;
 ///
 /// Addresses are usable at once (no duplicate address detection), a link that loses and regains
 /// its cable keeps its IPv6 addresses, and nothing of the machine's own policy leaks in.
-const SYSCTLS: [(&str, &str); 10] = [
+///
+/// No automatic flow labels: making one leaves a hash on the packet that stays with it through every namespace, and
+/// multipath takes such a hash instead of its own, so that all hops of a chain would choose alike. On a cable it is lost.
+const SYSCTLS: [(&str, &str); 11] = [
     ("net.ipv4.ip_forward", "1"),
     ("net.ipv4.conf.all.rp_filter", "0"),
     ("net.ipv4.conf.default.rp_filter", "0"),
@@ -49,6 +52,7 @@ const SYSCTLS: [(&str, &str); 10] = [
     ("net.ipv6.conf.default.dad_transmits", "0"),
     ("net.ipv6.conf.all.keep_addr_on_down", "1"),
     ("net.ipv6.conf.default.keep_addr_on_down", "1"),
+    ("net.ipv6.auto_flowlabels", "0"),
 ];
 
 /// Makes the node's namespaces and files, starts its process 1, and ends.
