@@ -89,7 +89,7 @@ pub fn result_file(folder: &Path, program: Program, row: &Row) -> PathBuf {
 
 impl Program {
     /// All columns, in the order of the table.
-    pub const ALL: &[Self] = &[Self::Frr, Self::Bird, Self::Gobgp, Self::Openbgpd];
+    pub const ALL: &[Self] = &[Self::Frr, Self::Bird, Self::Gobgp, Self::Openbgpd, Self::Exabgp];
 
     /// What its project calls it.
     pub fn name(self) -> &'static str {
