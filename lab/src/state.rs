@@ -37,6 +37,9 @@ pub(crate) struct Plan {
     pub(crate) rootless: bool,
 }
 
+/// Tries to remove a folder that others still fill: each of them adds a few files at most.
+const REMOVALS: usize = 1000;
+
 /// Folder that holds all labs of this user.
 pub(crate) fn base() -> PathBuf {
     let uid = crate::rootless::caller();
@@ -133,7 +136,17 @@ impl StateDir {
 
     /// Removes the folder; one that is gone already is no failure.
     pub(crate) fn remove(&self) -> io::Result<()> {
-        match std::fs::remove_dir_all(&self.path) {
+        // Nodes that are being started put files there meanwhile; once it is gone they cannot.
+        let mut outcome = std::fs::remove_dir_all(&self.path);
+        for _ in 0..REMOVALS {
+            match &outcome {
+                Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
+                    outcome = std::fs::remove_dir_all(&self.path);
+                }
+                _ => break,
+            }
+        }
+        match outcome {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }

@@ -43,7 +43,7 @@ pub(crate) fn expect(description: &Description, node: usize, folder: &Path) -> E
     let own_hostname = hostname(description, node);
     let network = owner(&description.nodes, node);
     Expected {
-        env: env(description, node, &own_hostname),
+        env: env(description, node, &own_hostname, folder),
         hostname: hostname(description, network),
         interfaces: interfaces(description, network),
         addresses: management(description).remove(&network).unwrap_or_default(),
@@ -81,7 +81,7 @@ fn hostname(description: &Description, node: usize) -> String {
     given.unwrap_or_else(|| description.nodes[node].name.clone())
 }
 
-fn env(description: &Description, node: usize, hostname: &str) -> BTreeMap<String, String> {
+fn env(description: &Description, node: usize, hostname: &str, folder: &Path) -> BTreeMap<String, String> {
     let name = &description.nodes[node].name;
     let links = description.links.iter().flat_map(|link| &link.ends).filter(|end| end.node == node).count();
     let container = format!("clab-{}-{name}", description.lab);
@@ -91,10 +91,17 @@ fn env(description: &Description, node: usize, hostname: &str) -> BTreeMap<Strin
         ("CLAB_INTFS", &links.to_string()),
         ("CLAB_LABEL_CONTAINERLAB", &description.lab),
         ("CLAB_LABEL_CLAB_NODE_NAME", name),
+        ("CLAB_LABEL_CLAB_NODE_KIND", "linux"),
+        ("CLAB_LABEL_CLAB_NODE_GROUP", description.nodes[node].group.unwrap_or_default()),
+        ("CLAB_LABEL_CLAB_NODE_LAB_DIR", &format!("{}/clab-{}/{name}", folder.display(), description.lab)),
         ("CLAB_LABEL_CLAB_NODE_LONGNAME", &container),
     ]
     .map(|(key, value)| (key.to_owned(), value.to_owned()))
     .into();
+    let mut names: Vec<&str> = description.nodes.iter().map(|node| node.name.as_str()).collect();
+    names.sort_unstable();
+    let no_proxy = format!("localhost,127.0.0.1,::1,*.local,{}", names.join(","));
+    env.extend(["NO_PROXY", "no_proxy"].map(|key| (key.to_owned(), no_proxy.clone())));
     for level in levels(description, node).iter().rev() {
         for (label, value) in &level.labels {
             let key = label.to_uppercase().replace(['-', '+', '.', '/'], "_");
