@@ -12,8 +12,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::root::{inside, replace};
 
-/// Users of daemons: name, id where the machine has no such user, home, further groups, folders they own.
-const USERS: [(&str, u32, &str, &[&str], &[&str]); 4] = [
+/// Name, id where the machine has no such user, home, further groups, folders it owns.
+type User = (&'static str, u32, &'static str, &'static [&'static str], &'static [&'static str]);
+
+/// Users of daemons.
+const USERS: [User; 4] = [
     ("frr", 9101, NO_HOME, &["frrvty"], &["/run/frr", "/etc/frr", "/var/lib/frr", "/var/log/frr"]),
     ("bird", 9102, NO_HOME, &[], &["/run/bird"]),
     // It locks itself into its home, which must not be its own.
