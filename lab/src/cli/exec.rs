@@ -27,7 +27,7 @@ pub struct Exec {
     /// A variable of its environment; NAME alone: as it is here.
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     env: Vec<String>,
-    /// Run it as USER[:GROUP], by name or number; root otherwise.
+    /// Run it as USER or USER:GROUP, by name or number; root otherwise.
     #[arg(short, long)]
     user: Option<String>,
     /// Its working folder; / otherwise.
