@@ -1,7 +1,7 @@
 //! docs/interop.md: the matrix as a page.
 //!
 //! The page follows from the rows, the columns, the exceptions and the versions of the programs alone.
-//! [`write`] makes it, and only when every cell was played just before and came out as declared; the test
+//! [`write()`] makes it, and only when every cell was played just before and came out as declared; the test
 //! below compares the page in docs/ with what the code says today.
 
 use std::fmt::Write as _;
