@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-use crate::control::Request;
+use crate::file::links::{End, device_name};
+use crate::kernel::netem::{Impairment, Outcome};
+use crate::kernel::nft::Loss;
 use crate::lab::{Lab, LabError};
-use crate::links::{End, device_name};
-use crate::netem::{Impairment, Outcome};
-use crate::nft::Loss;
+use crate::node::control::Request;
 
 /// What does the impairing of an interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,15 +8,15 @@ use std::time::Duration;
 use anyhow::Context;
 
 use crate::FileError;
-use crate::control::{self, Request, Response};
-use crate::holder::{DETACH, LabEvent};
-use crate::links::{End, device_name};
-use crate::nft::Loss;
+use crate::file::links::{End, device_name};
+use crate::file::space::{self, Space};
+use crate::file::topology::Topology;
+use crate::kernel::nft::Loss;
+use crate::node::control::{self, Request, Response};
 use crate::running::Node;
-use crate::space::{self, Space};
-use crate::state::{Plan, StateDir};
-use crate::topology::Topology;
-use crate::{helper, netns_names, outside};
+use crate::start::holder::{DETACH, LabEvent};
+use crate::start::state::{Plan, StateDir};
+use crate::start::{helper, netns_names, outside};
 
 /// Folder of unpacked packages (`usr/sbin`, `usr/lib/frr`, ...) that every node sees as installed.
 const TOOLS: &str = "TOWPATH_TOOLS";

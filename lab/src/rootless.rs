@@ -10,7 +10,7 @@ use anyhow::Context;
 use rustix::process::Uid;
 use rustix::thread::UnshareFlags;
 
-use crate::helper;
+use crate::start::helper;
 
 /// Who called this program, where it has become another user since.
 static CALLER: OnceLock<Uid> = OnceLock::new();

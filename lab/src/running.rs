@@ -11,13 +11,13 @@ use std::time::Duration;
 use rustix::process::Signal;
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
 
-use crate::control::{self, Request, Response, Status};
+use crate::file::topology::NodeSpec;
+use crate::kernel::netns::inside;
 use crate::lab::{LabError, PATIENCE};
-use crate::launch::Program;
-use crate::netns::inside;
-use crate::reaper::Exit;
-use crate::state::StateDir;
-use crate::topology::NodeSpec;
+use crate::node::control::{self, Request, Response, Status};
+use crate::node::launch::Program;
+use crate::node::reaper::Exit;
+use crate::start::state::StateDir;
 
 /// Longest run of a program whose caller names no other time.
 const EXEC_PATIENCE: Duration = Duration::from_secs(60);

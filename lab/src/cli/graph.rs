@@ -7,8 +7,8 @@ use clap::{Args, ValueEnum};
 
 use super::lab_name;
 use crate::Lab;
+use crate::file::topology::Topology;
 use crate::graph::Graph;
-use crate::topology::Topology;
 
 /// What to draw and how.
 #[derive(Debug, Args)]

@@ -6,8 +6,10 @@ use anyhow::Context;
 use serde_json::json;
 
 use super::Format;
-use crate::state::StateDir;
-use crate::{Exit, Health, Lab, Node, Status, hosts, netns_names};
+use crate::file::hosts;
+use crate::start::netns_names;
+use crate::start::state::StateDir;
+use crate::{Exit, Health, Lab, Node, Status};
 
 pub(super) fn list(only: Option<&str>, format: Format) -> anyhow::Result<()> {
     netns_names::sweep().context("removing names of labs that are gone from /run/netns")?;

@@ -18,8 +18,8 @@ use clap::{Subcommand, ValueEnum};
 pub use netem::{Interface, NetemCommand};
 
 use crate::Lab;
-use crate::state::StateDir;
-use crate::topology::Topology;
+use crate::file::topology::Topology;
+use crate::start::state::StateDir;
 
 /// Labs out of network namespaces, from containerlab files.
 #[derive(Debug, Subcommand)]

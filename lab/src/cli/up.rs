@@ -5,10 +5,11 @@ use std::path::Path;
 use anyhow::bail;
 
 use super::lab_name;
+use crate::Lab;
+use crate::file::topology::Topology;
 use crate::lab::take_down_by_name;
-use crate::state::StateDir;
-use crate::topology::Topology;
-use crate::{Lab, netns_names};
+use crate::start::netns_names;
+use crate::start::state::StateDir;
 
 pub(super) fn up(path: &Path, reconfigure: bool) -> anyhow::Result<()> {
     let topology = Topology::read(path)?;

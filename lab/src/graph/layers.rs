@@ -60,7 +60,7 @@ fn bottom(graph: &Graph, neighbours: &[Vec<usize>]) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::topology::Topology;
+    use crate::file::topology::Topology;
 
     /// The layers of nodes and links written `a-b`; `label` gives each a `graph-level`.
     fn drawn(

@@ -11,8 +11,8 @@ use ipnet::IpNet;
 use serde_json::Value;
 
 use super::{Graph, Session, is_link_local};
+use crate::file::links::device_name;
 use crate::lab::Lab;
-use crate::links::device_name;
 use crate::running::Node;
 use crate::speakers::{self, Speaker};
 
@@ -207,7 +207,7 @@ fn session(graph: &mut Graph, from: usize, address: IpAddr, state: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::topology::Topology;
+    use crate::file::topology::Topology;
 
     fn graph() -> Graph {
         let defaults = "{kind: linux, image: alpine, network-mode: none}";

@@ -15,10 +15,10 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use crate::file::topology::{NodeSpec, Topology};
+use crate::file::words;
 use crate::lab::Lab;
 use crate::speakers::Speaker;
-use crate::topology::{NodeSpec, Topology};
-use crate::words;
 
 /// A lab, drawn from its file or from how it runs.
 #[derive(Debug, Clone)]
@@ -129,14 +129,15 @@ impl Graph {
         for node in &mut nodes {
             node.interfaces.sort_by_key(|interface| natural(&interface.name));
         }
-        let find = |end: &crate::links::End| {
+        let find = |end: &crate::file::links::End| {
             let index = nodes.iter().position(|node| node.name == end.node)?;
             let interfaces = &nodes[index].interfaces;
             Some((index, interfaces.iter().position(|interface| interface.name == end.interface)?))
         };
         // An end that is at no node is the machine's own.
-        let link =
-            |link: &crate::links::Link| Some(Link { ends: [find(&link.ends[0])?, find(&link.ends[1])?] });
+        let link = |link: &crate::file::links::Link| {
+            Some(Link { ends: [find(&link.ends[0])?, find(&link.ends[1])?] })
+        };
         let links = topology.links.iter().filter_map(link).collect();
         Self {
             lab: topology.name.clone(),

@@ -10,8 +10,8 @@ use std::net::IpAddr;
 use anyhow::{Context, ensure};
 use ipnet::IpNet;
 
+use crate::file::topology::NodeSpec;
 use crate::running::Node;
-use crate::topology::NodeSpec;
 
 mod bird;
 mod exabgp;
@@ -152,7 +152,7 @@ fn json(run: Run<'_>, argv: &[&str]) -> anyhow::Result<serde_json::Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::topology::Topology;
+    use crate::file::topology::Topology;
 
     #[test]
     fn the_program_of_a_node_is_known_by_its_command() {

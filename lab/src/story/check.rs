@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use super::event::command_line;
 use super::given::{Given, Reader};
 use super::keys;
-use crate::yaml::{Value, Yaml};
+use crate::file::yaml::{Value, Yaml};
 
 /// One expectation and its line.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::given::{Given, Reader};
 use super::keys;
-use crate::fields::mapping;
-use crate::yaml::{Value, Yaml};
+use crate::file::fields::mapping;
+use crate::file::yaml::{Value, Yaml};
 
 /// Flows between pairs of nodes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,7 +129,7 @@ fn pairs(given: &Given<'_>, reader: &mut Reader<'_>) -> Option<Vec<[String; 2]>>
     };
     let mut pairs = Vec::new();
     for list in lists {
-        let items = crate::fields::sequence(&name, list, reader.findings);
+        let items = crate::file::fields::sequence(&name, list, reader.findings);
         let nodes: Vec<String> = items.iter().filter_map(|item| reader.node(&name, item)).collect();
         match <[String; 2]>::try_from(nodes) {
             Ok([a, b]) if a == b => {
@@ -164,7 +164,7 @@ fn addresses(
             continue;
         }
         let mut addresses = Addresses::default();
-        for item in crate::fields::sequence(&name, value, reader.findings) {
+        for item in crate::file::fields::sequence(&name, value, reader.findings) {
             let twice = match reader.address(&name, item) {
                 Some(IpAddr::V4(address)) => addresses.v4.replace(address).is_some(),
                 Some(IpAddr::V6(address)) => addresses.v6.replace(address).is_some(),

@@ -7,9 +7,9 @@ use std::time::Duration;
 use super::given::{Given, Reader};
 use super::keys;
 use crate::Loss;
-use crate::topology::Topology;
-use crate::words;
-use crate::yaml::{Value, Yaml};
+use crate::file::topology::Topology;
+use crate::file::words;
+use crate::file::yaml::{Value, Yaml};
 
 /// One event.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -294,7 +294,7 @@ fn global_addresses(scene: &Scene, name: &str) -> anyhow::Result<Addresses> {
         let mut ends = topology.links.iter().flat_map(|link| &link.ends);
         ends.any(|end| {
             topology.network_owner(&end.node) == owner
-                && crate::links::device_name(&end.interface) == interface
+                && crate::file::links::device_name(&end.interface) == interface
         })
     };
     let mut found = Addresses::default();

@@ -9,10 +9,10 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::keys::{Key, Section};
-use crate::fields::{did_you_mean, mapping, sequence, text};
-use crate::problem::Findings;
-use crate::topology::Topology;
-use crate::yaml::Yaml;
+use crate::file::fields::{did_you_mean, mapping, sequence, text};
+use crate::file::problem::Findings;
+use crate::file::topology::Topology;
+use crate::file::yaml::Yaml;
 
 /// What is known while the file is read.
 pub(super) struct Reader<'r> {
@@ -199,7 +199,7 @@ impl Reader<'_> {
         parse: impl FnOnce(&str) -> Option<T>,
     ) -> Option<T> {
         let Some(at) = text(name, yaml, self.findings) else {
-            if matches!(yaml.value, crate::yaml::Value::Null | crate::yaml::Value::Scalar(_)) {
+            if matches!(yaml.value, crate::file::yaml::Value::Null | crate::file::yaml::Value::Scalar(_)) {
                 self.findings.refuse(yaml.line, format!("{name} is empty; give a value or remove it"));
             }
             return None;

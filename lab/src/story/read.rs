@@ -9,10 +9,10 @@ use super::class::{self, Bound, Class, Protocol};
 use super::event::Event;
 use super::given::{Given, Reader};
 use super::keys;
-use crate::fields::mapping;
-use crate::problem::{FileError, Findings, Problem};
-use crate::topology::Topology;
-use crate::yaml::{self, Value, Yaml};
+use crate::file::fields::mapping;
+use crate::file::problem::{FileError, Findings, Problem};
+use crate::file::topology::Topology;
+use crate::file::yaml::{self, Value, Yaml};
 
 /// Name of the story's file, beside the topology.
 pub const FILE_NAME: &str = "expect.yaml";

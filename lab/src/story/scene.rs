@@ -10,8 +10,8 @@ use meter::netns::Netns;
 use super::check::Check;
 use super::event::Event;
 use super::read::Story;
+use crate::file::topology::Topology;
 use crate::speakers::Speaker;
-use crate::topology::Topology;
 use crate::{Lab, Node};
 
 /// A lab that is up, and the clock of the story.
