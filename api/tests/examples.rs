@@ -57,6 +57,10 @@ fn every_yaml_block_in_the_documents_loads() {
         }
         let text = fs::read_to_string(&path).unwrap();
         for block in text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()) {
+            // These two are the lab's, and its own tests read them.
+            if ["# topo.clab.yml\n", "# expect.yaml\n"].iter().any(|title| block.starts_with(title)) {
+                continue;
+            }
             blocks += 1;
             assert_eq!(api::file::ambiguous_scalars(block), [], "{}: quote these", path.display());
             let mut documents = Documents::default();
