@@ -12,7 +12,7 @@ topology:
   nodes:
     a: {kind: linux, image: alpine, network-mode: none}
     b: {kind: linux, image: alpine, network-mode: none}
-    r: {kind: linux, image: alpine, network-mode: none, cmd: sleep infinity}
+    r: {kind: linux, image: alpine, network-mode: none, cmd: sleep infinity, binds: [\"/etc:/theirs\", \"/etc:/fixed:ro\"]}
   links:
     - endpoints: [\"a:eth1\", \"r:eth1\"]
     - endpoints: [\"b:eth1\", \"r:eth2\"]
@@ -85,6 +85,16 @@ const STEPS: &[Row] = &[
         "events: [{edit: {node: r, file: etc/x, replace: a, with: b}}]",
         4,
         "an event: \"edit\": file etc/x must be absolute, as the node sees it",
+    ),
+    (
+        "events: [{edit: {node: r, file: /theirs/x, replace: a, with: b}}]",
+        4,
+        "an event: \"edit\": file /theirs/x is bound from /etc; put it beside the topology, where a copy is edited",
+    ),
+    (
+        "events: [{edit: {node: r, file: /fixed/x, replace: a, with: b}}]",
+        4,
+        "an event: \"edit\": file /fixed/x is bound read-only; bind /etc without \"ro\"",
     ),
     ("events: [{edit: {node: r, file: /etc/x, with: b}}]", 4, "an event: \"edit\" needs \"replace\"; add it"),
     (

@@ -1,7 +1,7 @@
 //! Things a story does to its lab, as the file writes them.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::given::{Given, Reader};
@@ -135,7 +135,32 @@ fn edit(place: &str, yaml: &Yaml, reader: &mut Reader<'_>) -> Option<Event> {
         let text = format!("{place}: file {} must be absolute, as the node sees it", file.display());
         reader.findings.refuse(given.line_of("file"), text);
     }
+    if let (Some(node), Some(file)) = (&node, &file)
+        && let Some(fault) = not_ours_to_edit(reader.topology, node, file)
+    {
+        reader.findings.refuse(given.line_of("file"), format!("{place}: {fault}"));
+    }
     Some(Event::Edit { node: node?, file: file?, replace: replace?, with: with? })
+}
+
+/// Why a story may not change `file` of `node`: it plays on copies of what lies beside the topology, so a
+/// file bound from elsewhere would be the user's own.
+fn not_ours_to_edit(topology: &Topology, node: &str, file: &Path) -> Option<String> {
+    let binds = topology.nodes.get(node)?.binds.iter();
+    let bind = binds
+        .filter(|bind| file.starts_with(&bind.target))
+        .max_by_key(|bind| bind.target.as_os_str().len())?;
+    let folder = topology.file.parent().unwrap_or(Path::new("/"));
+    let (file, source) = (file.display(), bind.source.display());
+    if bind.read_only {
+        Some(format!("file {file} is bound read-only; bind {source} without \"ro\""))
+    } else if !bind.source.starts_with(folder) {
+        Some(format!(
+            "file {file} is bound from {source}; put it beside the topology, where a copy is edited"
+        ))
+    } else {
+        None
+    }
 }
 
 fn run(place: &str, yaml: &Yaml, reader: &mut Reader<'_>) -> Option<Event> {

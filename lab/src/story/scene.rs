@@ -30,7 +30,7 @@ impl Scene {
     pub(super) fn up(story: &Story, progress: &mut dyn FnMut(&str)) -> anyhow::Result<Self> {
         let began = Instant::now();
         let mut topology = story.topology.clone();
-        let copies = privatecopies(&mut topology)?;
+        let copies = private_copies(&mut topology)?;
         let lab = Lab::up_topology(topology, |text| progress(text))?;
         Self::of(lab, began, copies)
     }
@@ -116,7 +116,7 @@ impl Scene {
 }
 
 /// Replaces what nodes may write to by copies, so that no file of the user's changes.
-fn privatecopies(topology: &mut Topology) -> anyhow::Result<Option<tempfile::TempDir>> {
+fn private_copies(topology: &mut Topology) -> anyhow::Result<Option<tempfile::TempDir>> {
     let folder = topology.file.parent().unwrap_or(Path::new("/")).to_owned();
     let mut copies: BTreeMap<PathBuf, PathBuf> = BTreeMap::new();
     let mut place = None;
