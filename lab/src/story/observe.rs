@@ -1,9 +1,10 @@
 //! What happens in the lab around the events of a step: kernel routes and sessions, as they change.
 //!
 //! Routes are read when a kernel announces a change, never by asking again and again; towpath tells its
-//! sessions by itself, other programs are asked twice a second. Nothing here waits for anything.
+//! sessions by itself, other programs are asked twice a second. Nothing here waits for anything. What
+//! changes begins with an entry of what it was when the watching began.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufReader, PipeReader};
 use std::net::IpAddr;
@@ -64,6 +65,8 @@ impl Observers {
             let told = Told {
                 node: node.name().to_owned(),
                 known: BTreeMap::new(),
+                first: Duration::ZERO,
+                told: BTreeSet::new(),
                 began,
                 seen: Arc::clone(&observers.seen),
             };
@@ -129,6 +132,7 @@ fn watch_routes(
 ) -> anyhow::Result<Recorder> {
     let node = node.to_owned();
     let mut known = hops(&netns)?;
+    let (first, mut told) = (began.elapsed(), BTreeSet::new());
     let (mut changed, mut last, mut pause) = (false, Instant::now(), SHORTEST_PAUSE);
     let inside = netns.clone();
     Recorder::watch(&netns, move |notices| {
@@ -139,16 +143,23 @@ fn watch_routes(
         let asked = Instant::now();
         // A namespace that is gone has no routes to tell of; the step itself fails then.
         let Ok(now) = hops(&inside) else { return };
-        let at = began.elapsed();
-        let change = |prefix: &(IpAddr, u8), nexthops| RouteChange {
+        let now_at = began.elapsed();
+        let change = |at, prefix: &(IpAddr, u8), nexthops| RouteChange {
             at,
             node: node.clone(),
             prefix: format!("{}/{}", prefix.0, prefix.1),
             nexthops,
         };
-        let gone = known.keys().filter(|prefix| !now.contains_key(*prefix)).map(|prefix| change(prefix, 0));
+        let gone = known.keys().filter(|prefix| !now.contains_key(*prefix)).map(|prefix| (*prefix, 0));
         let new = now.iter().filter(|(prefix, hops)| known.get(*prefix) != Some(*hops));
-        lock(&seen).routes.extend(gone.chain(new.map(|(prefix, hops)| change(prefix, *hops))));
+        let mut changes = Vec::new();
+        for (prefix, hops) in gone.chain(new.map(|(prefix, hops)| (*prefix, *hops))) {
+            if told.insert(prefix) {
+                changes.push(change(first, &prefix, known.get(&prefix).copied().unwrap_or_default()));
+            }
+            changes.push(change(now_at, &prefix, hops));
+        }
+        lock(&seen).routes.extend(changes);
         known = now;
         changed = false;
         last = Instant::now();
@@ -160,21 +171,37 @@ fn watch_routes(
 struct Told {
     node: String,
     known: BTreeMap<String, String>,
+    /// When it told them for the first time.
+    first: Duration,
+    /// The neighbours whose session has changed since.
+    told: BTreeSet<String>,
     began: Instant,
     seen: Arc<Mutex<Seen>>,
 }
 
 impl Told {
-    /// The first telling is the state of things, no change.
+    /// The first telling is the state of things, which is noted with the first change.
     fn tell(&mut self, sessions: BTreeMap<String, String>) {
-        let at = self.began.elapsed();
-        let first = self.known.is_empty();
+        let now = self.began.elapsed();
+        if self.known.is_empty() {
+            self.first = now;
+            self.known = sessions;
+            return;
+        }
         let mut changes = Vec::new();
         for (neighbor, state) in &sessions {
-            if !first && self.known.get(neighbor) != Some(state) {
-                let (neighbor, state) = (neighbor.clone(), state.clone());
-                changes.push(SessionChange { at, node: self.node.clone(), neighbor, state });
+            let known = self.known.get(neighbor);
+            if known == Some(state) {
+                continue;
             }
+            let change = |at, state: &String| {
+                let (node, neighbor, state) = (self.node.clone(), neighbor.clone(), state.clone());
+                SessionChange { at, node, neighbor, state }
+            };
+            if let (true, Some(known)) = (self.told.insert(neighbor.clone()), known) {
+                changes.push(change(self.first, known));
+            }
+            changes.push(change(now, state));
         }
         lock(&self.seen).sessions.extend(changes);
         self.known = sessions;

@@ -178,7 +178,7 @@ pub struct Bucket {
     pub lost: u64,
 }
 
-/// A session that changed its state.
+/// A session that changed its state; the first entry of one is what it was when the watching began.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SessionChange {
     /// When it was seen.
@@ -192,7 +192,7 @@ pub struct SessionChange {
     pub state: String,
 }
 
-/// A route that changed in a node's kernel.
+/// A route that changed in a node's kernel; the first entry of one is what it was when the watching began.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RouteChange {
     /// When the kernel announced it.
