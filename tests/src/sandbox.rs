@@ -38,8 +38,8 @@ for name in run tmp; do mount -t tmpfs "$name" "root/$name"; done
 cp -r "$folder/files/." root/
 mkdir -p root/run/frr root/run/bird root/run/openbgpd root/run/exabgp
 chroot root chown -R frr:frr /run/frr /etc/frr
-echo ready
-exec chroot root "$@" 2>&1
+# From inside: whoever enters the sandbox after this word finds its root, not the machine's.
+exec chroot root sh -c 'echo ready; exec "$@" 2>&1' sandbox "$@"
 "#;
 
 /// A running daemon with its private root.
