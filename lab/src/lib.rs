@@ -11,6 +11,10 @@
 //!                       bring_up, board, wires             \-> exec, files, forwarding
 //! ```
 //!
+//! `file/` reads a topology, `start/` brings it up, `node/` is what runs inside a node, `kernel/` what is
+//! asked of netlink. On top of a running lab stand `story/` (failures, played and judged), `graph/` (its
+//! picture) and `speakers/` (what routing programs say); all of them are reached through `cli/`.
+//!
 //! Tests start labs with [`Lab::up`]; people with [`cli`]. Every program that does so calls
 //! [`maybe_run_helper`] first thing in `main`.
 //!
