@@ -3,19 +3,14 @@
 
 #![expect(clippy::unwrap_used, reason = "these are tests, their helpers included")]
 
+#[path = "support/golden.rs"]
+mod golden;
+
 use std::path::Path;
 
+use golden::golden;
 use lab::Topology;
 use lab::graph::{Graph, Session};
-
-fn golden(name: &str, text: &str) {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::write(&file, text).unwrap();
-    }
-    let expected = std::fs::read_to_string(&file).unwrap();
-    assert!(text == expected, "{} differs; see the head of this file. Now:\n{text}", file.display());
-}
 
 /// A graph of routers, hosts and links, each link with a /31 of its own.
 fn graph(lab: &str, nodes: &[(String, &str)], links: &[(String, String)]) -> Graph {

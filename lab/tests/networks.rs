@@ -14,6 +14,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use lab::{Lab, until};
+use support::nobody::Nobody;
 use support::written::Written;
 use support::{kill, pings, text};
 
@@ -175,7 +176,7 @@ fn a_dummy_is_made_or_the_kernels_lack_of_it_is_named() {
         let (lab, _) = file.up();
         assert_eq!(text(&lab, "a", &["cat", "/sys/class/net/d0/mtu"]), "1400");
     } else {
-        let up = file.run(&["up", "."]);
+        let up = file.run(&["up", file.path().to_str().unwrap()]);
         let said = String::from_utf8_lossy(&up.stderr);
         assert!(
             !up.status.success() && said.contains("dummy a:d0") && said.contains("`modprobe dummy`"),
@@ -233,7 +234,7 @@ fn a_missing_namespace_is_named_before_anything_starts() {
         "absent",
         "name: absent\ntopology:\n defaults: $D\n nodes: {n: {network-mode: \"container:nobody-at-home\"}, m: }\n",
     );
-    let up = file.run(&["up", "."]);
+    let up = file.run(&["up", file.path().to_str().unwrap()]);
     let said = String::from_utf8_lossy(&up.stderr);
     assert!(!up.status.success());
     assert!(said.contains("node n: ") && said.contains("there is no /run/netns/nobody-at-home"), "{said}");
@@ -290,7 +291,7 @@ fn nodes_have_names_in_run_netns_while_the_lab_is_up() {
 
     // A name of somebody else stays his.
     fs::write(named(&containers[1]), "").unwrap();
-    let up = file.run(&["up", "."]);
+    let up = file.run(&["up", file.path().to_str().unwrap()]);
     let said = String::from_utf8_lossy(&up.stderr);
     assert!(!up.status.success() && said.contains("of somebody else"), "{said}");
     assert!(named(&containers[0]).symlink_metadata().is_err());
@@ -321,23 +322,10 @@ fn a_killed_caller_leaves_no_names() {
 
 #[test]
 fn a_management_network_needs_no_root() {
-    const NOBODY: u32 = 65534;
     let file = two("no-root");
-    // The build folder may be closed to other users.
-    let runner = file.path().join("towpath-lab");
-    fs::copy(env!("CARGO_BIN_EXE_towpath-lab"), &runner).unwrap();
-    fs::set_permissions(file.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let run_dir = file.path().join("run");
-    fs::create_dir(&run_dir).unwrap();
-    std::os::unix::fs::chown(&run_dir, Some(NOBODY), Some(NOBODY)).unwrap();
-    let run = |args: &[&str]| {
-        use std::os::unix::process::CommandExt;
-        let mut command = Command::new(&runner);
-        command.args(args).env("XDG_RUNTIME_DIR", &run_dir).env("D", "{kind: linux, image: alpine}");
-        command.env_remove("TOWPATH_BIN").env_remove("TOWPATH_TOOLS");
-        command.uid(NOBODY).gid(NOBODY).current_dir(file.path()).output().unwrap()
-    };
-    let up = run(&["up", "."]);
+    let nobody = Nobody::in_folder(file.path());
+    let run = |args: &[&str]| nobody.run(args);
+    let up = run(&["up", file.path().to_str().unwrap()]);
     let said = String::from_utf8_lossy(&up.stderr);
     assert!(up.status.success(), "{said}");
     assert_eq!(said.matches("have no names in /run/netns").count(), 1, "{said}");

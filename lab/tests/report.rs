@@ -5,9 +5,13 @@
 
 #![expect(clippy::unwrap_used, reason = "these are tests, their helpers included")]
 
-use std::path::{Path, PathBuf};
+#[path = "support/golden.rs"]
+mod golden;
+
+use std::path::PathBuf;
 use std::time::{Duration, UNIX_EPOCH};
 
+use golden::golden;
 use lab::story::report::{
     Bucket, CheckReport, EventReport, Mode, Outcome, PacketSeries, Report, RouteChange, SessionChange,
     StepReport, Timeline, TrafficReport,
@@ -17,15 +21,6 @@ use lab::story::{junit, timeline};
 
 fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
-}
-
-fn golden(name: &str, text: &str) {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::write(&file, text).unwrap();
-    }
-    let expected = std::fs::read_to_string(&file).unwrap();
-    assert!(text == expected, "{} differs; see the head of this file. Now:\n{text}", file.display());
 }
 
 fn check(line: usize, text: &str, outcome: Result<u64, &str>) -> CheckReport {

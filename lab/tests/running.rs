@@ -8,11 +8,11 @@ mod support;
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use lab::{Exit, Lab, LabError, until};
 use rustix::process::Signal;
+use support::nobody::Nobody;
 use support::{File, THREE, kill, pings, runner, text};
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -67,10 +67,13 @@ fn a_killed_holder_takes_everything_with_it() {
     assert!(run(&["up", path.to_str().unwrap()]).status.success());
     let lab = Lab::running(&file.name).unwrap();
     let main = lab.node("b").pid().unwrap();
-    assert!(fs::read_to_string(format!("/proc/{main}/cmdline")).unwrap().contains(&file.marker()));
+    // Between fork and exec a main program still shows the node's own command line.
+    let cmdline = format!("/proc/{main}/cmdline");
+    until(PATIENCE, || fs::read_to_string(&cmdline).unwrap().contains(&file.marker())).unwrap();
     kill(file.holder());
     until(PATIENCE, || !Path::new(&format!("/proc/{main}")).exists()).unwrap();
-    assert!(matches!(Lab::running(&file.name), Err(LabError::Unknown { .. })));
+    // The holder is gone only after everything it held.
+    until(PATIENCE, || matches!(Lab::running(&file.name), Err(LabError::Unknown { .. }))).unwrap();
     // What it left behind is in nobody's way, neither of a new start nor of `down`.
     file.up().down().unwrap();
     assert!(run(&["up", path.to_str().unwrap()]).status.success());
@@ -253,25 +256,9 @@ fn a_failed_start_leaves_nothing() {
 
 #[test]
 fn a_lab_needs_no_root() {
-    const NOBODY: u32 = 65534;
     let file = File::new("rootless", THREE);
-    // The build folder may be closed to other users.
-    let runner = file.path().join("towpath-lab");
-    fs::copy(env!("CARGO_BIN_EXE_towpath-lab"), &runner).unwrap();
-    fs::set_permissions(file.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let run_dir = file.path().join("run");
-    fs::create_dir(&run_dir).unwrap();
-    std::os::unix::fs::chown(&run_dir, Some(NOBODY), Some(NOBODY)).unwrap();
-    let run = |args: &[&str]| {
-        use std::os::unix::process::CommandExt;
-        let mut command = Command::new(&runner);
-        command
-            .args(args)
-            .env("XDG_RUNTIME_DIR", &run_dir)
-            .env_remove("TOWPATH_BIN")
-            .env_remove("TOWPATH_TOOLS");
-        command.uid(NOBODY).gid(NOBODY).current_dir("/").output().unwrap()
-    };
+    let nobody = Nobody::in_folder(file.path());
+    let run = |args: &[&str]| nobody.run(args);
     let up = run(&["up", file.path().to_str().unwrap()]);
     assert!(up.status.success(), "{up:?}");
     let ping = ["exec", "a", "ping", "-c1", "-W1", "10.2.0.1"];
@@ -280,5 +267,5 @@ fn a_lab_needs_no_root() {
     assert!(!run(&ping).status.success());
     assert_eq!(run(&["exec", "a", "sh", "-c", "exit 7"]).status.code(), Some(7));
     assert!(run(&["down", &file.name]).status.success());
-    assert_eq!(fs::read_dir(&run_dir).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(&nobody.run_dir).unwrap().count(), 0);
 }

@@ -4,13 +4,16 @@
 
 #![expect(clippy::unwrap_used, reason = "these are tests, their helpers included")]
 
+#[path = "support/nobody.rs"]
+mod nobody;
+
 use std::fs;
-use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use lab::Lab;
 use lab::story::report::{Outcome, Report};
 use lab::story::{Play, Story};
+use nobody::Nobody;
 
 /// Two hosts and the router between them; `d` is a second router that nobody uses.
 const TOPOLOGY: &str = "topology:
@@ -268,7 +271,6 @@ fn the_command_exits_0_1_or_2_and_writes_what_machines_read() {
 
 #[test]
 fn a_story_needs_no_root() {
-    const NOBODY: u32 = 65534;
     let file = File::new(
         "story-rootless",
         "- name: s
@@ -278,18 +280,8 @@ fn a_story_needs_no_root() {
   lost: {udp: {packets: 4000}}
 ",
     );
-    // The build folder may be closed to other users.
-    let runner = file.folder.path().join("towpath-lab");
-    fs::copy(env!("CARGO_BIN_EXE_towpath-lab"), &runner).unwrap();
-    fs::set_permissions(file.folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let run_dir = file.folder.path().join("run");
-    fs::create_dir(&run_dir).unwrap();
-    std::os::unix::fs::chown(&run_dir, Some(NOBODY), Some(NOBODY)).unwrap();
-    let mut command = Command::new(&runner);
-    command.arg("test").arg(file.folder.path()).args(["--slack", "5"]).env("XDG_RUNTIME_DIR", &run_dir);
-    command.env_remove("TOWPATH_BIN").env_remove("TOWPATH_TOOLS").current_dir("/");
-    command.uid(NOBODY).gid(NOBODY);
-    let output = command.output().unwrap();
+    let nobody = Nobody::in_folder(file.folder.path());
+    let output = nobody.run(&["test", file.folder.path().to_str().unwrap(), "--slack", "5"]);
     assert!(output.status.success(), "{output:?}");
-    assert_eq!(fs::read_dir(&run_dir).unwrap().count(), 0, "nothing is left");
+    assert_eq!(fs::read_dir(&nobody.run_dir).unwrap().count(), 0, "nothing is left");
 }

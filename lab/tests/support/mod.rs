@@ -3,6 +3,7 @@
 
 #![allow(dead_code, reason = "each test program uses its own part of this")]
 
+pub(crate) mod nobody;
 pub(crate) mod written;
 
 use std::fs;
