@@ -1,117 +1,16 @@
-//! The CNI plugin's boundary types: what a pod's attachment is called and what it holds.
+//! The CNI plugin: gives a pod its addresses and its wire, and takes them back.
 //!
-//! The plugin itself (ADD, DEL, CHECK, GC, STATUS) comes with a later release; these are the words it, its
-//! ledger of addresses and the node daemon share. Source: CNI specification 1.1, sections 2 and 3.
+//! ```text
+//!  runtime ── environment, stdin ──> spec ──> commands ──┬──> ipam       who has which address (one log, one lock)
+//!          <── result or error ───── spec <──            ├──> pod        veth, addresses, routes, neighbours
+//!                                                        ├──> hostport   nf_tables maps of the node
+//!                                                        └──> bandwidth  tbf, ifb
+//! ```
+//!
+//! The program lives for two milliseconds and needs no daemon. What it shares with the daemon is in the kernel
+//! (pod routes carry our protocol number) and in files (the conflist; `/run/towpath/ready`). See ADR 0002.
+//! Source: CNI specification 1.1.0.
 
-use std::fmt;
+pub mod names;
 
-use ipnet::IpNet;
-
-/// CNI's key of one attachment: a container and the interface in it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Attachment {
-    /// `CNI_CONTAINERID`.
-    pub container_id: ContainerId,
-    /// `CNI_IFNAME`.
-    pub ifname: IfName,
-}
-
-/// `CNI_CONTAINERID`: starts with a letter or digit, then letters, digits, `_`, `.` and `-`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ContainerId(String);
-
-/// `CNI_IFNAME`: an interface name the kernel takes: 1 to 15 octets, no `/`, `:` or white space, not `.` or `..`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct IfName(String);
-
-/// A value of the CNI environment that cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NameError {
-    /// See [`ContainerId`].
-    #[error(
-        "CNI_CONTAINERID {0:?} is not a container id: use letters, digits, '_', '.' and '-', a letter or digit first"
-    )]
-    ContainerId(String),
-    /// See [`IfName`].
-    #[error("CNI_IFNAME {0:?} is not an interface name: 1 to 15 octets without '/', ':' or white space")]
-    IfName(String),
-}
-
-/// Which families an attachment gets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Families {
-    /// A /32.
-    pub ipv4: bool,
-    /// A /128.
-    pub ipv6: bool,
-}
-
-/// What an attachment holds until it is released.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lease {
-    /// Host prefixes, at most one a family.
-    pub addresses: Vec<IpNet>,
-}
-
-impl ContainerId {
-    /// Checks a `CNI_CONTAINERID`.
-    ///
-    /// # Errors
-    /// [`NameError::ContainerId`].
-    pub fn parse(text: &str) -> Result<Self, NameError> {
-        let mut octets = text.bytes();
-        let first = octets.next().is_some_and(|octet| octet.is_ascii_alphanumeric());
-        let rest = octets.all(|octet| octet.is_ascii_alphanumeric() || b"_.-".contains(&octet));
-        if first && rest { Ok(Self(text.to_owned())) } else { Err(NameError::ContainerId(text.to_owned())) }
-    }
-}
-
-impl IfName {
-    /// Checks a `CNI_IFNAME`.
-    ///
-    /// # Errors
-    /// [`NameError::IfName`].
-    pub fn parse(text: &str) -> Result<Self, NameError> {
-        let length = (1..=15).contains(&text.len());
-        let forbidden = |c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control();
-        let good = length && text != "." && text != ".." && !text.chars().any(forbidden);
-        if good { Ok(Self(text.to_owned())) } else { Err(NameError::IfName(text.to_owned())) }
-    }
-}
-
-impl fmt::Display for ContainerId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Display for IfName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn container_ids_are_those_of_the_specification() {
-        for good in ["a", "0123abc", "pod_1.eth-0"] {
-            assert_eq!(ContainerId::parse(good).unwrap().to_string(), good);
-        }
-        for bad in ["", "-a", "_a", "a/b", "a b", "\u{e9}", "a\0"] {
-            assert_eq!(ContainerId::parse(bad), Err(NameError::ContainerId(bad.to_owned())));
-        }
-    }
-
-    #[test]
-    fn interface_names_are_those_the_kernel_takes() {
-        for good in ["eth0", "e", "fifteen-octets-"] {
-            assert_eq!(IfName::parse(good).unwrap().to_string(), good);
-        }
-        for bad in ["", ".", "..", "a/b", "a:b", "a b", "sixteen-octets-x", "a\n"] {
-            assert_eq!(IfName::parse(bad), Err(NameError::IfName(bad.to_owned())));
-        }
-    }
-}
+pub use names::{Attachment, ContainerId, IfName, NameError, NetworkName};

@@ -18,8 +18,8 @@ use super::encode::{
 };
 use super::nexthop::{NexthopAttribute, NexthopMessage, RTM_GETNEXTHOP, RTM_NEWNEXTHOP};
 use super::socket::{NLMSG_ERROR, Netlink};
-use super::tlv::{Message, address, attributes, text, u16_at, u32_at, verdict};
 use super::{Address, KernelError, KernelRoute, Link, NexthopObject, RTN_UNICAST};
+use netlink::read::{Message, address, attributes, text, u16_at, u32_at, verdict};
 
 pub(crate) const RTM_NEWLINK: u16 = 16;
 pub(crate) const RTM_DELLINK: u16 = 17;

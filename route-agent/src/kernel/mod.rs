@@ -12,7 +12,6 @@ pub mod nexthop;
 pub mod resolve;
 pub mod socket;
 pub mod sysctl;
-pub(crate) mod tlv;
 pub mod worker;
 pub mod writer;
 

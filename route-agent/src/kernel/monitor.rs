@@ -16,8 +16,8 @@ use super::dump::{
 use super::encode::{NLM_F_REPLACE, RTM_DELNEXTHOP, RTM_DELROUTE, RTM_NEWNEXTHOP, RTM_NEWROUTE};
 use super::nexthop::RTNLGRP_NEXTHOP;
 use super::socket::grow_receive_buffer;
-use super::tlv::{Message, Messages};
 use super::{Address, KernelError, KernelRoute, Link, NexthopObject};
+use netlink::read::{Message, Messages};
 
 const RECEIVE_BUFFER_BYTES: usize = 8 << 20;
 const GROUPS: [u32; 6] = [

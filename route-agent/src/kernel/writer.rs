@@ -12,7 +12,7 @@ use crate::fib::{Refusal, Request};
 use super::KernelError;
 use super::encode;
 use super::socket::{NLMSG_ERROR, Netlink};
-use super::tlv::verdict;
+use netlink::read::verdict;
 
 /// Size of a datagram. Larger ones do not help (measured), smaller ones cost system calls.
 const DATAGRAM_BYTES: usize = 64 << 10;

@@ -7,17 +7,24 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// One message of a datagram.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Message<'a> {
-    pub(crate) kind: u16,
-    pub(crate) flags: u16,
-    pub(crate) sequence: u32,
+pub struct Message<'a> {
+    /// `nlmsg_type`.
+    pub kind: u16,
+    /// `nlmsg_flags`.
+    pub flags: u16,
+    /// `nlmsg_seq`.
+    pub sequence: u32,
     /// Port of the socket whose request caused this; 0: the kernel itself.
-    pub(crate) port: u32,
-    pub(crate) payload: &'a [u8],
+    pub port: u32,
+    /// What follows the header.
+    pub payload: &'a [u8],
 }
 
 /// Iterates over the messages of a datagram.
-pub(crate) struct Messages<'a>(pub(crate) &'a [u8]);
+pub struct Messages<'a>(
+    /// The datagram.
+    pub &'a [u8],
+);
 
 impl<'a> Iterator for Messages<'a> {
     type Item = Message<'a>;
@@ -38,7 +45,10 @@ impl<'a> Iterator for Messages<'a> {
 }
 
 /// Iterates over attributes: type without its flag bits, and value.
-pub(crate) struct Attributes<'a>(pub(crate) &'a [u8]);
+pub struct Attributes<'a>(
+    /// Attributes one after the other.
+    pub &'a [u8],
+);
 
 impl<'a> Iterator for Attributes<'a> {
     type Item = (u16, &'a [u8]);
@@ -54,20 +64,22 @@ impl<'a> Iterator for Attributes<'a> {
 }
 
 /// Attributes behind a fixed header of `header` bytes.
-pub(crate) fn attributes(payload: &[u8], header: usize) -> Attributes<'_> {
+pub fn attributes(payload: &[u8], header: usize) -> Attributes<'_> {
     Attributes(payload.get(header..).unwrap_or(&[]))
 }
 
-pub(crate) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+/// A number in the machine's byte order.
+pub fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
 }
 
-pub(crate) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+/// A number in the machine's byte order.
+pub fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
 }
 
 /// An address by its length: 4 or 16 octets.
-pub(crate) fn address(bytes: &[u8]) -> Option<IpAddr> {
+pub fn address(bytes: &[u8]) -> Option<IpAddr> {
     match bytes.len() {
         4 => Some(Ipv4Addr::from(<[u8; 4]>::try_from(bytes).ok()?).into()),
         16 => Some(Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?).into()),
@@ -76,7 +88,7 @@ pub(crate) fn address(bytes: &[u8]) -> Option<IpAddr> {
 }
 
 /// The kernel's verdict in an `NLMSG_ERROR` or `NLMSG_DONE`: positive errno (0: success) and its words.
-pub(crate) fn verdict(message: &Message<'_>) -> (i32, String) {
+pub fn verdict(message: &Message<'_>) -> (i32, String) {
     const NLMSGERR_ATTR_MSG: u16 = 1;
     const NLM_F_ACK_TLVS: u16 = 0x200;
     let errno = u32_at(message.payload, 0).map_or(libc::EPROTO, |raw| 0i32.wrapping_sub(raw.cast_signed()));
@@ -84,7 +96,7 @@ pub(crate) fn verdict(message: &Message<'_>) -> (i32, String) {
         return (errno, String::new());
     }
     // NLMSG_ERROR carries the request's header (NETLINK_CAP_ACK cuts its body), NLMSG_DONE does not.
-    let header = if message.kind == super::socket::NLMSG_ERROR { 20 } else { 4 };
+    let header = if message.kind == crate::socket::NLMSG_ERROR { 20 } else { 4 };
     let text = attributes(message.payload, header)
         .find(|(kind, _)| *kind == NLMSGERR_ATTR_MSG)
         .map(|(_, value)| text(value))
@@ -93,7 +105,7 @@ pub(crate) fn verdict(message: &Message<'_>) -> (i32, String) {
 }
 
 /// A C string attribute.
-pub(crate) fn text(value: &[u8]) -> String {
+pub fn text(value: &[u8]) -> String {
     let end = value.iter().position(|byte| *byte == 0).unwrap_or(value.len());
     String::from_utf8_lossy(value.get(..end).unwrap_or(value)).into_owned()
 }
