@@ -3,7 +3,7 @@
 //! ```text
 //!  runtime ── environment, stdin ──> spec ──> commands ──┬──> ipam       who has which address (one log, one lock)
 //!          <── result or error ───── spec <──            ├──> pod        veth, addresses, routes, neighbours
-//!                                                        ├──> hostport   nf_tables maps of the node
+//!                                                        ├──> rules      nf_tables: host ports, anti-spoofing
 //!                                                        └──> bandwidth  tbf, ifb
 //! ```
 //!
@@ -12,5 +12,7 @@
 //! Source: CNI specification 1.1.0.
 
 pub mod names;
+pub mod ready;
+pub mod spec;
 
 pub use names::{Attachment, ContainerId, IfName, NameError, NetworkName};
