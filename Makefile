@@ -9,15 +9,18 @@ COMPILER := $(shell rustc -vV 2>/dev/null | sha256sum | cut -c1-12)
 export CARGO_TARGET_DIR ?= $(CACHE)/target-$(COMPILER)
 BIN := $(CARGO_TARGET_DIR)/release
 export TOWPATH_BIN := $(BIN)/towpath
+# The CNI plugin is built a second time, static and small, as it is installed (ADR 0010).
+HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+PLUGIN := $(CARGO_TARGET_DIR)/$(HOST)/plugin
+export TOWPATH_CNI := $(PLUGIN)/towpath-cni
 
 # Labs make network namespaces and need root. Building does not: with sudo only the programs run as root.
 ifneq ($(shell id -u),0)
-ROOT := sudo --preserve-env=HOME,PATH,XDG_CACHE_HOME,TOWPATH_BIN,TOWPATH_TOOLS,TOWPATH_CHAOS_FIRST,TOWPATH_CHAOS_SEEDS,TOWPATH_INTEROP_RESULTS
-HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
-export CARGO_TARGET_$(HOST)_RUNNER := $(ROOT)
+ROOT := sudo --preserve-env=HOME,PATH,XDG_CACHE_HOME,TOWPATH_BIN,TOWPATH_CNI,TOWPATH_TOOLS,TOWPATH_CHAOS_FIRST,TOWPATH_CHAOS_SEEDS,TOWPATH_INTEROP_RESULTS
+export CARGO_TARGET_$(shell tr 'a-z-' 'A-Z_' <<<'$(HOST)')_RUNNER := $(ROOT)
 endif
 
-.PHONY: help setup setup-demo build demo test unit labs test-chaos interop lint doc bench fuzz-smoke crds ci
+.PHONY: help setup setup-demo build plugin demo test unit labs test-chaos interop lint doc bench fuzz-smoke crds ci
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,16 +32,22 @@ setup-demo: # the demo needs ip(8), nothing else
 	@command -v ip >/dev/null || PATH=$$PATH:/usr/sbin:/sbin command -v ip >/dev/null || \
 	  { apt-get --version >/dev/null && $(ROOT) apt-get -qq update && $(ROOT) apt-get -qq install -y iproute2; }
 
-build: ## towpath, bgp-speaker and the test programs, as people run them
+build: plugin ## towpath, bgp-speaker and the test programs, as people run them
 	cargo build --release --locked --workspace --bins
 
-demo: setup-demo ## two racks on this machine: sessions, routes, traffic, a dying switch (KEEP=1 leaves it up)
+# Flags in RUSTFLAGS reach what is built for --target only, so build scripts and macros stay as they are.
+STATIC := --profile plugin --locked --target $(HOST)
+plugin: export RUSTFLAGS := $(RUSTFLAGS) -C target-feature=+crt-static -C relocation-model=static
+plugin: ## towpath-cni as it is installed: one static file
+	cargo build $(STATIC) -p towpath-cni --bin towpath-cni
+
+demo: setup-demo plugin ## two racks on this machine: sessions, routes, traffic, a dying switch (KEEP=1 leaves it up)
 	cargo build --release --locked -p route-agent -p towpath-tests --bin towpath --bin towpath-demo
 	$(ROOT) $(BIN)/towpath-demo $(if $(KEEP),--keep)
 
 test: setup lint unit labs ## everything a change must pass
 
-unit: ## tables, properties, virtual clocks, and single parts on a real kernel
+unit: plugin ## tables, properties, virtual clocks, and single parts on a real kernel
 	export TOWPATH_TOOLS="$$(tests/setup/packages.sh)" && \
 	  cargo test --release --locked --workspace --exclude towpath-tests
 
