@@ -25,8 +25,9 @@ endif
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: ## install or fetch what the tests need: tools, and FRR and BIRD unpacked beside the system
+setup: ## fetch or build what the tests need: tools, other daemons unpacked beside the system, containerd 2
 	@tests/setup/packages.sh
+	@tests/setup/containerd.sh
 
 setup-demo: # the demo needs ip(8), nothing else
 	@command -v ip >/dev/null || PATH=$$PATH:/usr/sbin:/sbin command -v ip >/dev/null || \

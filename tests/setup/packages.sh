@@ -6,14 +6,14 @@
 #
 # Ordinary tools (ip, nft, ping, ...) are installed with apt-get when they are missing. Routing
 # daemons are not installed: their packages start services that would take port 179 of this machine.
-# Nor are the reference CNI plugins (usr/lib/cni): a machine's own runtime would find them.
+# Nor are the reference CNI plugins (usr/lib/cni), which a machine's own runtime would find, nor containerd.
 # They are downloaded with the libraries this machine lacks and unpacked into
 # ${XDG_CACHE_HOME:-~/.cache}/towpath/tools-HASH; ".../towpath/tools" is a link to the newest one.
 # A lab lays that folder over "/", so every path in it is the path the package expects.
 # Messages go to stderr, the folder to stdout. Needs Debian's apt; root, or sudo where root is needed.
 set -eu
 
-daemons="frr bird2 gobgpd openbgpd exabgp containernetworking-plugins"
+daemons="frr bird2 gobgpd openbgpd exabgp containernetworking-plugins containerd runc busybox-static"
 # command:package
 tools="ip:iproute2 nft:nftables ping:iputils-ping tcpdump:tcpdump unshare:util-linux ethtool:ethtool"
 layout=2 # raise when the way of unpacking changes
@@ -113,7 +113,8 @@ check_programs() {
     libraries=$(find "$root/usr/lib" "$root/lib" -name '*.so*' -printf '%h\n' 2>/dev/null | sort -u | tr '\n' ':')
     for program in usr/lib/frr/bgpd usr/lib/frr/zebra usr/lib/frr/watchfrr usr/bin/vtysh usr/sbin/bird usr/sbin/birdc \
         usr/bin/gobgpd usr/bin/gobgp usr/sbin/bgpd usr/sbin/bgpctl \
-        usr/lib/cni/ptp usr/lib/cni/host-local usr/lib/cni/portmap usr/lib/cni/bandwidth usr/lib/cni/tuning; do
+        usr/lib/cni/ptp usr/lib/cni/host-local usr/lib/cni/portmap usr/lib/cni/bandwidth usr/lib/cni/tuning \
+        usr/bin/containerd usr/bin/containerd-shim-runc-v2 usr/bin/ctr usr/sbin/runc usr/bin/busybox; do
         [ -x "$root/$program" ] || die "$program is missing from the packages: $daemons"
         if LD_LIBRARY_PATH=$libraries ldd "$root/$program" | grep 'not found' >&2; then
             die "$program: libraries are missing (see above)"
