@@ -11,8 +11,11 @@
 //! (pod routes carry our protocol number) and in files (the conflist; `/run/towpath/ready`). See ADR 0002.
 //! Source: CNI specification 1.1.0.
 
+mod addresses;
 pub mod names;
+pub mod pod;
 pub mod ready;
 pub mod spec;
 
+pub use addresses::Addresses;
 pub use names::{Attachment, ContainerId, IfName, NameError, NetworkName};

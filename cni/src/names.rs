@@ -23,7 +23,7 @@ pub struct NetworkName(String);
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ContainerId(String);
 
-/// `CNI_IFNAME`: an interface name the kernel takes: 1 to 15 octets, no `/`, `:` or white space, not `.` or `..`.
+/// `CNI_IFNAME`: an interface name the kernel takes: 1 to 15 octets, no `/`, `:`, `%` or white space, not `.` or `..`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct IfName(String);
 
@@ -41,7 +41,7 @@ pub enum NameError {
     )]
     NetworkName(String),
     /// See [`IfName`].
-    #[error("CNI_IFNAME {0:?} is not an interface name: 1 to 15 octets without '/', ':' or white space")]
+    #[error("CNI_IFNAME {0:?} is not an interface name: 1 to 15 octets without '/', ':', '%' or white space")]
     IfName(String),
 }
 
@@ -84,7 +84,8 @@ impl IfName {
     /// [`NameError::IfName`].
     pub fn parse(text: &str) -> Result<Self, NameError> {
         let length = (1..=15).contains(&text.len());
-        let forbidden = |c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control();
+        // The kernel makes a name of "eth%d" by counting.
+        let forbidden = |c: char| "/:%".contains(c) || c.is_whitespace() || c.is_control();
         let good = length && text != "." && text != ".." && !text.chars().any(forbidden);
         if good { Ok(Self(text.to_owned())) } else { Err(NameError::IfName(text.to_owned())) }
     }
@@ -150,7 +151,7 @@ mod tests {
         for good in ["eth0", "e", "fifteen-octets-"] {
             assert_eq!(IfName::parse(good).unwrap().to_string(), good);
         }
-        for bad in ["", ".", "..", "a/b", "a:b", "a b", "sixteen-octets-x", "a\n"] {
+        for bad in ["", ".", "..", "a/b", "a:b", "eth%d", "a b", "sixteen-octets-x", "a\n"] {
             assert_eq!(IfName::parse(bad), Err(NameError::IfName(bad.to_owned())));
         }
     }
