@@ -3,26 +3,20 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use cni::spec::Version;
-use cni::spec::error::{CniError, Code};
+use cni::commands::{Answer, Invocation, run};
 
 fn main() -> ExitCode {
-    let (answer, exit) = match std::env::var("CNI_COMMAND").as_deref() {
-        Ok("VERSION") => {
-            let supported: Vec<&str> = Version::ALL.iter().map(|version| version.as_str()).collect();
-            let answer =
-                serde_json::json!({"cniVersion": Version::NEWEST.as_str(), "supportedVersions": supported});
-            (answer.to_string(), ExitCode::SUCCESS)
-        }
-        other => {
-            let msg = format!("CNI_COMMAND is {other:?}: this build only answers VERSION");
-            (CniError::new(Code::InvalidEnvironment, msg).to_json(Version::NEWEST), ExitCode::FAILURE)
-        }
+    let invocation = Invocation { variable: |name: &str| std::env::var_os(name), stdin: std::io::stdin() };
+    let (line, status) = match run(invocation) {
+        Answer::Done => return ExitCode::SUCCESS,
+        Answer::Result(line) => (line, ExitCode::SUCCESS),
+        Answer::Refused(line) => (line, ExitCode::FAILURE),
     };
-    match writeln!(std::io::stdout(), "{answer}") {
-        Ok(()) => exit,
+    // A runtime that went away closed the pipe: what was done stays until its DEL or GC.
+    match std::io::stdout().write_all(format!("{line}\n").as_bytes()) {
+        Ok(()) => status,
         Err(error) => {
-            eprintln!("writing the answer: {error}");
+            eprintln!("towpath-cni: writing the answer: {error}");
             ExitCode::FAILURE
         }
     }
