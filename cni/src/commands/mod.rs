@@ -65,6 +65,11 @@ fn answer(call: &Call, stdin: &[u8]) -> Result<Answer, CniError> {
     match call {
         Call::Status => status::status(&input).map(|()| Answer::Done),
         other => {
+            if matches!(other, Call::Add(..) | Call::Check(..)) {
+                input.conf()?;
+                input.wanted(other)?;
+                input.prev_result()?;
+            }
             let msg = format!("CNI_COMMAND is {}: not in this build", other.command());
             Err(CniError::new(Code::InvalidEnvironment, msg))
         }

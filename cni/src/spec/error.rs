@@ -2,6 +2,7 @@
 //!
 //! Source: CNI specification 1.1, section "Error".
 
+use std::borrow::Cow;
 use std::fmt;
 
 use super::Version;
@@ -93,12 +94,21 @@ impl CniError {
         let mut object = serde_json::json!({
             "cniVersion": version.as_str(),
             "code": self.code.number(),
-            "msg": self.msg,
+            "msg": shortened(&self.msg),
         });
         if !self.details.is_empty() {
-            object["details"] = self.details.as_str().into();
+            object["details"] = shortened(&self.details).into();
         }
         object.to_string()
+    }
+}
+
+/// Runtimes copy an error into logs and events: a name of 8 MiB is not quoted to its end.
+fn shortened(text: &str) -> Cow<'_, str> {
+    const MOST_CHARACTERS: usize = 900;
+    match text.char_indices().nth(MOST_CHARACTERS) {
+        None => text.into(),
+        Some((end, _)) => format!("{}...", text.get(..end).unwrap_or(text)).into(),
     }
 }
 
