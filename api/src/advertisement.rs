@@ -44,8 +44,8 @@ pub struct AdvertisementSpec {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = [{
-    "rule": "has(self.static) != has(self.interfaces)",
-    "message": "spec.source needs exactly one of static and interfaces"
+    "rule": "[has(self.static), has(self.interfaces), has(self.podBlocks)].filter(given, given).size() == 1",
+    "message": "spec.source needs exactly one of static, interfaces and podBlocks"
 }]))]
 pub struct Source {
     /// These prefixes.
@@ -53,7 +53,14 @@ pub struct Source {
     pub fixed: Option<StaticSource>,
     /// The addresses of interfaces, as host routes.
     pub interfaces: Option<InterfaceSource>,
+    /// Each node's pod blocks (`NodeNetwork.spec.podCIDRs`), and addresses of its pods outside them as host routes.
+    pub pod_blocks: Option<PodBlocksSource>,
 }
+
+/// The pod blocks of each node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PodBlocksSource {}
 
 /// Prefixes by value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -81,6 +81,10 @@ fn tidy(value: &mut Value) {
             if map.get("nullable").is_some_and(Value::is_boolean) {
                 map.remove("nullable");
             }
+            // An object without fields: an API server refuses the word, and drops what is in the object.
+            if map.get("additionalProperties") == Some(&Value::Bool(false)) {
+                map.remove("additionalProperties");
+            }
             for limit in ["minimum", "maximum"] {
                 if let Some(number) = map.get(limit).and_then(Value::as_f64) {
                     map.insert(limit.into(), json!(number as i64));

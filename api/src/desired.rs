@@ -30,6 +30,36 @@ pub struct DesiredState {
     pub pod_ranges: Vec<IpNet>,
 }
 
+impl DesiredState {
+    /// What is allowed, and hardly meant: one line each, with the remedy.
+    pub fn doubts(&self) -> Vec<String> {
+        let blocks = &self.node.pod_blocks;
+        let announced = |block: &IpNet| {
+            self.advertisements.iter().any(|advertisement| match &advertisement.source {
+                AdvertisementSource::PodBlocks => true,
+                AdvertisementSource::Static { cidrs, .. } => cidrs.iter().any(|cidr| cidr.contains(block)),
+                AdvertisementSource::Interfaces { .. } => false,
+            })
+        };
+        let unheard = blocks.iter().filter(|block| !announced(block)).map(|block| {
+            format!(
+                "NodeNetwork/{} spec.podCIDRs: {block} is announced to nobody, so its pods cannot be reached; give an Advertisement with source: {{podBlocks: {{}}}}",
+                self.node.name
+            )
+        });
+        let outside = blocks.iter().filter(|block| {
+            !self.pod_ranges.is_empty() && !self.pod_ranges.iter().any(|range| range.contains(*block))
+        });
+        let unaccepted = outside.map(|block| {
+            format!(
+                "NodeNetwork/{} spec.podCIDRs: {block} is in no IPPool, so other nodes take no route to it; give an IPPool that contains it",
+                self.node.name
+            )
+        });
+        unheard.chain(unaccepted).collect()
+    }
+}
+
 /// This node's identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
@@ -41,6 +71,8 @@ pub struct Node {
     pub router_id: Ipv4Addr,
     /// `NodeNetwork.spec.addresses`.
     pub addresses: Vec<IpAddr>,
+    /// `NodeNetwork.spec.podCIDRs`: sorted, none inside another.
+    pub pod_blocks: Vec<IpNet>,
 }
 
 /// `NetworkConfig.spec.listen`.
@@ -306,6 +338,9 @@ pub enum AdvertisementSource {
         /// Interface names.
         names: Vec<String>,
     },
+    /// `podBlocks`: this node's pod blocks, each with a blackhole behind it, and the addresses of its pods outside
+    /// them as host routes.
+    PodBlocks,
 }
 
 /// `Advertisement.spec.attributes`.

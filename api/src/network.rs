@@ -109,6 +109,7 @@ pub enum LogLevel {
     derive = "PartialEq",
     printcolumn = r#"{"name": "ASN", "type": "string", "jsonPath": ".spec.asn"}"#,
     printcolumn = r#"{"name": "Router-ID", "type": "string", "jsonPath": ".spec.routerID"}"#,
+    printcolumn = r#"{"name": "Pod-CIDRs", "type": "string", "jsonPath": ".spec.podCIDRs"}"#,
     printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -122,6 +123,10 @@ pub struct NodeNetworkSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "set"))]
     pub addresses: Vec<String>,
+    /// The node's pod blocks: ranges its pods get their addresses from, IPv4 and IPv6.
+    #[serde(default, rename = "podCIDRs", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
+    pub pod_cidrs: Vec<String>,
     /// The node's labels, for files only: in a cluster the Node carries them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,

@@ -107,6 +107,7 @@ spec:
   asn: 65010
   routerID: 192.0.2.2
   addresses: ["2001:db8::10", 10.0.0.10]
+  podCIDRs: ["2001:db8:42:1::/64", 10.42.1.0/24]
   labels: {rack: a, "zone": "1"}
 ---
 apiVersion: towpath.io/v1alpha1
@@ -176,6 +177,13 @@ metadata: {name: loopback}
 spec:
   source: {interfaces: {names: [lo]}}
   all: true
+---
+apiVersion: towpath.io/v1alpha1
+kind: Advertisement
+metadata: {name: blocks}
+spec:
+  source: {podBlocks: {}}
+  all: false
 "#;
 
 #[test]
@@ -222,6 +230,7 @@ fn every_field_reaches_the_desired_state() {
             asn: 65010,
             router_id: "192.0.2.2".parse().unwrap(),
             addresses: vec!["2001:db8::10".parse().unwrap(), "10.0.0.10".parse().unwrap()],
+            pod_blocks: vec!["10.42.1.0/24".parse().unwrap(), "2001:db8:42:1::/64".parse().unwrap()],
         },
         transit: true,
         listen: Some(Listen {
@@ -239,6 +248,12 @@ fn every_field_reaches_the_desired_state() {
         log_level: Some(LogLevel::Debug),
         peers: vec![tor],
         advertisements: vec![
+            Advertisement {
+                name: "blocks".into(),
+                source: AdvertisementSource::PodBlocks,
+                peers: Some(Vec::new()),
+                attributes: Attributes::default(),
+            },
             Advertisement {
                 name: "loopback".into(),
                 source: AdvertisementSource::Interfaces { names: vec!["lo".into()] },
@@ -428,4 +443,27 @@ fn a_change_of_one_peer_leaves_the_others_equal() {
 fn a_password_is_never_shown() {
     let state = built(EVERY_FIELD);
     assert!(!format!("{state:?}").contains("s3cret"));
+}
+
+#[test]
+fn pod_blocks_that_others_will_not_reach_are_doubted() {
+    let node = |more: &str| {
+        let blocks = r#"podCIDRs: [10.42.1.0/24, "fd00:42:1::/64"]"#;
+        built(&format!(
+            "apiVersion: towpath.io/v1alpha1\nkind: NodeNetwork\nmetadata: {{name: node-1}}\nspec: {{{blocks}}}\n{more}"
+        ))
+        .doubts()
+    };
+    let object = |kind: &str, spec: &str| {
+        format!("---\napiVersion: towpath.io/v1alpha1\nkind: {kind}\nmetadata: {{name: a}}\nspec: {spec}\n")
+    };
+    let silent = node("");
+    assert_eq!(silent.len(), 2, "{silent:?}");
+    assert!(silent.iter().all(|line| line.contains("announced to nobody")), "{silent:?}");
+    let blocks = object("Advertisement", "{source: {podBlocks: {}}}");
+    assert_eq!(node(&blocks), Vec::<String>::new());
+    let by_hand = node(&object("Advertisement", "{source: {static: {cidrs: [10.42.0.0/16]}}}"));
+    assert_eq!(by_hand.len(), 1, "the aggregate covers one: {by_hand:?}");
+    let pool = node(&(blocks + &object("IPPool", "{cidrs: [10.42.0.0/16]}")));
+    assert!(pool.len() == 1 && pool[0].contains("fd00:42:1::/64 is in no IPPool"), "{pool:?}");
 }

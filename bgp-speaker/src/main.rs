@@ -107,23 +107,22 @@ fn load(args: &Args) -> anyhow::Result<api::DesiredState> {
     })
 }
 
-/// Static prefixes only: without a kernel there are no interfaces and no routes to look at.
+/// Static prefixes and pod blocks only: without a kernel there are no interfaces and no routes to look at.
 fn originated(desired: &api::DesiredState) -> std::collections::BTreeMap<ipnet::IpNet, Origination> {
     let mut routes = std::collections::BTreeMap::new();
     for advertisement in &desired.advertisements {
-        match &advertisement.source {
-            AdvertisementSource::Static { cidrs, require_route: false } => {
-                let origination = Origination {
-                    attributes: advertisement.attributes.clone(),
-                    peers: advertisement.peers.clone(),
-                };
-                routes.extend(cidrs.iter().map(|cidr| (*cidr, origination.clone())));
-            }
+        let cidrs = match &advertisement.source {
+            AdvertisementSource::Static { cidrs, require_route: false } => cidrs,
+            AdvertisementSource::PodBlocks => &desired.node.pod_blocks,
             AdvertisementSource::Static { require_route: true, .. }
             | AdvertisementSource::Interfaces { .. } => {
                 warn!(advertisement = %advertisement.name, "not announced: it depends on the kernel, use `towpath agent`");
+                continue;
             }
-        }
+        };
+        let origination =
+            Origination { attributes: advertisement.attributes.clone(), peers: advertisement.peers.clone() };
+        routes.extend(cidrs.iter().map(|cidr| (*cidr, origination.clone())));
     }
     routes
 }

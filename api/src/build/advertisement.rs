@@ -34,8 +34,15 @@ pub(super) fn advertisements(
         let (Some(source), Some(peers), Some(attributes), true) = (source, peers, attributes, ours) else {
             continue;
         };
-        if let AdvertisementSource::Static { cidrs, .. } = &source {
-            originate_once(&mut report, cidrs, &mut originated);
+        match &source {
+            AdvertisementSource::Static { cidrs, .. } => {
+                originate_once(&mut report, "spec.source.static.cidrs", cidrs, &mut originated);
+            }
+            AdvertisementSource::PodBlocks => {
+                let blocks = &identity.node.pod_blocks;
+                originate_once(&mut report, "spec.source.podBlocks", blocks, &mut originated);
+            }
+            AdvertisementSource::Interfaces { .. } => {}
         }
         advertisements.push(Advertisement { name: object.name.clone(), source, peers, attributes });
     }
@@ -43,18 +50,25 @@ pub(super) fn advertisements(
     advertisements
 }
 
-fn originate_once(report: &mut Report<'_>, cidrs: &[IpNet], originated: &mut HashMap<IpNet, usize>) {
+/// `list`: the field; its entries are numbered when the prefixes are written there.
+fn originate_once(
+    report: &mut Report<'_>,
+    list: &str,
+    cidrs: &[IpNet],
+    originated: &mut HashMap<IpNet, usize>,
+) {
     for (entry, cidr) in cidrs.iter().enumerate() {
         if let Some(first) = originated.insert(*cidr, report.object) {
             let message = format!("{cidr} is originated on this node twice; keep one");
-            report.contradicts(first, &format!("spec.source.static.cidrs[{entry}]"), message);
+            let path = if list.ends_with("cidrs") { format!("{list}[{entry}]") } else { list.to_owned() };
+            report.contradicts(first, &path, message);
         }
     }
 }
 
 fn source(report: &mut Report<'_>, spec: &spec::Source) -> Option<AdvertisementSource> {
-    match (&spec.fixed, &spec.interfaces) {
-        (Some(fixed), None) => {
+    match (&spec.fixed, &spec.interfaces, &spec.pod_blocks) {
+        (Some(fixed), None, None) => {
             let cidrs = all(&fixed.cidrs, |index, text| {
                 values::announceable(report, &format!("spec.source.static.cidrs[{index}]"), text)
             })?;
@@ -66,7 +80,7 @@ fn source(report: &mut Report<'_>, spec: &spec::Source) -> Option<AdvertisementS
             }
             Some(AdvertisementSource::Static { cidrs, require_route: fixed.require_route.unwrap_or(false) })
         }
-        (None, Some(interfaces)) => {
+        (None, Some(interfaces), None) => {
             let names = all(&interfaces.names, |index, text| {
                 values::interface(report, &format!("spec.source.interfaces.names[{index}]"), text)
             })?;
@@ -78,9 +92,22 @@ fn source(report: &mut Report<'_>, spec: &spec::Source) -> Option<AdvertisementS
             }
             Some(AdvertisementSource::Interfaces { names })
         }
-        (None, None) => report.refuse("spec.source", "names no source; give static or interfaces"),
-        (Some(_), Some(_)) => report
-            .refuse("spec.source", "static and interfaces are both given; make two Advertisements of it"),
+        (None, None, Some(spec::PodBlocksSource {})) => Some(AdvertisementSource::PodBlocks),
+        (None, None, None) => {
+            report.refuse("spec.source", "names no source; give static, interfaces or podBlocks")
+        }
+        (fixed, interfaces, pod_blocks) => {
+            let given = [
+                fixed.as_ref().map(|_| "static"),
+                interfaces.as_ref().map(|_| "interfaces"),
+                pod_blocks.as_ref().map(|_| "podBlocks"),
+            ];
+            let given: Vec<&str> = given.into_iter().flatten().collect();
+            report.refuse(
+                "spec.source",
+                format!("{} are given together; make an Advertisement of each", given.join(" and ")),
+            )
+        }
     }
 }
 

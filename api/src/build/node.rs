@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 
+use ipnet::IpNet;
+
 use super::{Finding, Object, Report, Spec, values};
 use crate::desired::{Install, Listen, LogLevel, Node};
 use crate::network::{self, NetworkConfigSpec, NodeNetworkSpec};
@@ -12,6 +14,8 @@ use crate::words::IntOrText;
 const DEFAULT_ASN: u32 = 64512;
 const BGP_PORT: u16 = 179;
 const MAIN_TABLE: u32 = 254;
+/// Shortest prefix length of a pod block: a node with a pool of millions is a pool written in the wrong place.
+const SHORTEST_BLOCK: u8 = 8;
 
 /// What `DesiredState` says about the node itself, and its labels.
 pub(super) struct Identity {
@@ -32,6 +36,7 @@ pub(super) fn identity(objects: &[Object], name: &str, findings: &mut Vec<Findin
             asn: DEFAULT_ASN,
             router_id: hashed_router_id(name),
             addresses: Vec::new(),
+            pod_blocks: Vec::new(),
         },
         labels: BTreeMap::from([("kubernetes.io/hostname".to_owned(), name.to_owned())]),
         transit: false,
@@ -61,6 +66,7 @@ pub(super) fn identity(objects: &[Object], name: &str, findings: &mut Vec<Findin
         }
     }
     let mut own_router_id = None;
+    let mut blocks = Vec::new();
     for (index, object) in objects.iter().enumerate() {
         if let Spec::NodeNetwork(spec) = &object.spec {
             let overrides = node_overrides(&mut Report { object: index, findings }, spec);
@@ -68,10 +74,14 @@ pub(super) fn identity(objects: &[Object], name: &str, findings: &mut Vec<Findin
                 identity.node.asn = overrides.asn.unwrap_or(identity.node.asn);
                 own_router_id = overrides.router_id;
                 identity.node.addresses = overrides.addresses;
+                identity.node.pod_blocks = overrides.pod_blocks.iter().map(|(block, _)| *block).collect();
                 identity.labels.extend(spec.labels.clone());
             }
+            blocks.extend(overrides.pod_blocks.into_iter().map(|(block, entry)| (block, (index, entry))));
         }
     }
+    identity.node.pod_blocks.sort();
+    once_in_the_cluster(&mut blocks, findings);
     let first_ipv4 = identity.node.addresses.iter().find_map(|address| match address {
         IpAddr::V4(v4) => Some(*v4),
         IpAddr::V6(_) => None,
@@ -173,6 +183,8 @@ struct Overrides {
     asn: Option<u32>,
     router_id: Option<Ipv4Addr>,
     addresses: Vec<IpAddr>,
+    /// With the place in the list.
+    pod_blocks: Vec<(IpNet, usize)>,
 }
 
 fn node_overrides(report: &mut Report<'_>, spec: &NodeNetworkSpec) -> Overrides {
@@ -180,6 +192,34 @@ fn node_overrides(report: &mut Report<'_>, spec: &NodeNetworkSpec) -> Overrides 
         asn: spec.asn.as_ref().and_then(|asn| values::asn(report, "spec.asn", asn)),
         router_id: spec.router_id.as_ref().and_then(|id| values::router_id(report, "spec.routerID", id)),
         addresses: addresses(report, "spec.addresses", &spec.addresses, false),
+        pod_blocks: spec
+            .pod_cidrs
+            .iter()
+            .enumerate()
+            .filter_map(|(entry, text)| Some((pod_block(report, entry, text)?, entry)))
+            .collect(),
+    }
+}
+
+/// A range pods can get addresses from: routed between hosts, and with room for one.
+fn pod_block(report: &mut Report<'_>, entry: usize, text: &str) -> Option<IpNet> {
+    let path = format!("spec.podCIDRs[{entry}]");
+    let block = values::announceable(report, &path, text)?;
+    if block.prefix_len() < SHORTEST_BLOCK {
+        return report.refuse(
+            &path,
+            format!("{block} is too large for the pods of one node; use a /{SHORTEST_BLOCK} or longer"),
+        );
+    }
+    Some(block)
+}
+
+/// Two nodes that give out the same addresses, or one that does so twice.
+fn once_in_the_cluster(blocks: &mut [(IpNet, (usize, usize))], findings: &mut Vec<Finding>) {
+    for ((block, (object, entry)), (other, (first, _))) in values::overlaps(blocks) {
+        let path = format!("spec.podCIDRs[{entry}]");
+        let message = format!("{block} overlaps {other}; give each node blocks of its own");
+        Report { object, findings }.contradicts(first, &path, message);
     }
 }
 

@@ -122,6 +122,8 @@ impl Checker<'_> {
             format!("unknown field here; it belongs under {parent}")
         } else if let Some(name) = nearest(&entry.key, names()) {
             format!("unknown field; did you mean {name}?")
+        } else if names().next().is_none() {
+            "unknown field; nothing is to be written here: remove it".to_owned()
         } else {
             format!("unknown field; known here: {}", names().collect::<Vec<_>>().join(", "))
         };
@@ -328,7 +330,7 @@ fn remedy(kind: &str, path: &str, schema: &Json) -> String {
         ("BGPPeer", "spec.neighbor") => "give neighbor: {address: ADDRESS} or {listen: {ranges: [PREFIX]}}",
         ("BGPPeer", "spec.remoteASN") => "give a number, external, internal or any",
         ("Advertisement", "spec.source") => {
-            "give source: {static: {cidrs: [PREFIX]}} or {interfaces: {names: [NAME]}}"
+            "give source: {static: {cidrs: [PREFIX]}}, {interfaces: {names: [NAME]}} or {podBlocks: {}}"
         }
         ("IPPool", "spec.cidrs") => "give a list of prefixes",
         (_, "metadata" | "metadata.name") => "give the resource a name",

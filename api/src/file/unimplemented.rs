@@ -63,7 +63,6 @@ const FIELDS: &[(&str, &[&str])] = &[
     (
         "Advertisement",
         &[
-            "spec.source.podBlocks",
             "spec.source.services",
             "spec.source.egress",
             "spec.peerSelector",

@@ -291,7 +291,7 @@ pub(crate) fn fields_that_come_later() -> Vec<Row> {
             documents(&[
                 &network("mesh: Disabled\nmasquerade: {mode: Auto}\nbmp: []"),
                 &named("IPPool", "pods", "cidrs: [10.42.0.0/16]\nblockSize: 26\nnatOutgoing: Never"),
-                &advertisement("source: {podBlocks: {}}\ngates: [NodeReady]"),
+                &advertisement("source: {podBlocks: {}}\ngates: [NodeReady]\nonDrain: Withdraw"),
                 &named("NodeNetwork", "node-1", "drain: true"),
             ]),
             &[
@@ -300,9 +300,9 @@ pub(crate) fn fields_that_come_later() -> Vec<Row> {
                 "7: NetworkConfig/default spec.bmp: is not implemented yet; remove it",
                 "14: IPPool/pods spec.blockSize: is not implemented yet; remove it",
                 "15: IPPool/pods spec.natOutgoing: is not implemented yet; remove it",
-                "21: Advertisement/adv spec.source.podBlocks: is not implemented yet; remove it",
                 "22: Advertisement/adv spec.gates: is not implemented yet; remove it",
-                "28: NodeNetwork/node-1 spec.drain: is not implemented yet; remove it",
+                "23: Advertisement/adv spec.onDrain: is not implemented yet; remove it",
+                "29: NodeNetwork/node-1 spec.drain: is not implemented yet; remove it",
             ],
         ),
     ]

@@ -117,6 +117,32 @@ pub(crate) fn network_and_node() -> Vec<Row> {
                 "7: NodeNetwork/node-2 spec.addresses[1]: ::ffff:10.0.0.1 is not allowed; write 10.0.0.1",
             ],
         ),
+        (
+            "pod blocks that cannot be",
+            named(
+                "NodeNetwork",
+                "node-2",
+                "podCIDRs: [10.42.0.1/24, 10.42.1.0, 169.254.0.0/24, 0.0.0.0/0, \"2000::/3\"]",
+            ),
+            &[
+                "5: NodeNetwork/node-2 spec.podCIDRs[0]: 10.42.0.1/24 has bits set behind its length; write 10.42.0.0/24",
+                "5: NodeNetwork/node-2 spec.podCIDRs[1]: 10.42.1.0 has no prefix length; write 10.42.1.0/32",
+                "5: NodeNetwork/node-2 spec.podCIDRs[2]: 169.254.0.0/24 is not allowed; 169.254.0.0/16 is never routed between hosts",
+                "5: NodeNetwork/node-2 spec.podCIDRs[3]: 0.0.0.0/0 is too large for the pods of one node; use a /8 or longer",
+                "5: NodeNetwork/node-2 spec.podCIDRs[4]: 2000::/3 is too large for the pods of one node; use a /8 or longer",
+            ],
+        ),
+        (
+            "pod blocks that two nodes share, and one twice",
+            documents(&[
+                &named("NodeNetwork", "node-1", "podCIDRs: [10.42.0.0/24, \"fd00:42::/64\", 10.42.0.0/26]"),
+                &named("NodeNetwork", "node-2", "podCIDRs: [10.42.0.128/25]"),
+            ]),
+            &[
+                "5: NodeNetwork/node-1 spec.podCIDRs[2]: 10.42.0.0/26 overlaps 10.42.0.0/24; give each node blocks of its own",
+                "11: NodeNetwork/node-2 spec.podCIDRs[0]: 10.42.0.128/25 overlaps 10.42.0.0/24; give each node blocks of its own (first in fabric.yaml:5)",
+            ],
+        ),
     ]
 }
 
@@ -537,19 +563,37 @@ pub(crate) fn advertisements_and_pools() -> Vec<Row> {
             "no source",
             advertisement("all: true"),
             &[
-                "4: Advertisement/adv spec.source: is missing; give source: {static: {cidrs: [PREFIX]}} or {interfaces: {names: [NAME]}}",
+                "4: Advertisement/adv spec.source: is missing; give source: {static: {cidrs: [PREFIX]}}, {interfaces: {names: [NAME]}} or {podBlocks: {}}",
             ],
         ),
         (
             "an empty source",
             advertisement("source: {}"),
-            &["5: Advertisement/adv spec.source: names no source; give static or interfaces"],
+            &["5: Advertisement/adv spec.source: names no source; give static, interfaces or podBlocks"],
         ),
         (
             "two sources of prefixes",
             advertisement("source: {static: {cidrs: [10.1.0.0/24]}, interfaces: {names: [lo]}}"),
             &[
-                "5: Advertisement/adv spec.source: static and interfaces are both given; make two Advertisements of it",
+                "5: Advertisement/adv spec.source: static and interfaces are given together; make an Advertisement of each",
+            ],
+        ),
+        (
+            "a pod block that is a static prefix too",
+            documents(&[
+                &named("NodeNetwork", "node-1", "podCIDRs: [10.42.1.0/24]"),
+                &advertisement("source: {static: {cidrs: [10.42.1.0/24]}}"),
+                &named("Advertisement", "blocks", "source: {podBlocks: {}}"),
+            ]),
+            &[
+                "17: Advertisement/blocks spec.source.podBlocks: 10.42.1.0/24 is originated on this node twice; keep one (first in fabric.yaml:11)",
+            ],
+        ),
+        (
+            "something in podBlocks",
+            advertisement("source: {podBlocks: {cidrs: [10.42.1.0/24]}}"),
+            &[
+                "5: Advertisement/adv spec.source.podBlocks.cidrs: unknown field; nothing is to be written here: remove it",
             ],
         ),
         (

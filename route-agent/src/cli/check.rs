@@ -19,6 +19,9 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let node = super::agent::node_name(args.node.as_deref())?;
     match api::load(&args.files, &node) {
         Ok(desired) => {
+            for doubt in desired.doubts() {
+                println!("note: {doubt}");
+            }
             println!(
                 "ok: node {node}, AS {}, router id {}, {} peer{}, {} advertisement{}",
                 desired.node.asn,
