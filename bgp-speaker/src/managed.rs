@@ -37,6 +37,8 @@ pub(crate) struct Managed {
     pub(crate) shut_down: bool,
     /// Families with stale paths.
     stale: Vec<AfiSafi>,
+    /// Families of which the peer has said, in this session, that it sent everything.
+    pub(crate) end_of_rib: Vec<AfiSafi>,
 }
 
 impl Managed {
@@ -53,6 +55,7 @@ impl Managed {
             export: None,
             shut_down: false,
             stale: Vec::new(),
+            end_of_rib: Vec::new(),
         }
     }
 
@@ -78,6 +81,7 @@ impl Managed {
 
     pub(crate) fn up(&mut self, connection: ConnId, negotiated: Box<Negotiated>, rib: &mut Rib) {
         self.connection = Some(connection);
+        self.end_of_rib.clear();
         self.ifindex = negotiated.endpoints.ifindex;
         let local_addresses = match negotiated.endpoints.ifindex {
             // A dump that fails leaves the session's own address, which is enough for its own family.
@@ -103,6 +107,13 @@ impl Managed {
         self.export = rib.peer_export(self.id).map(Arc::new);
         self.established = Some(negotiated);
         self.ready = false;
+    }
+
+    /// The peer has sent all it has of this family, in the session that is Established.
+    pub(crate) fn has_told(&self, family: AfiSafi) -> bool {
+        self.established.as_ref().is_some_and(|negotiated| {
+            self.end_of_rib.contains(&family) || !negotiated.codec.families.contains(&family)
+        })
     }
 
     /// Says it, and stops the session where `maxPrefix.action` asks for that.

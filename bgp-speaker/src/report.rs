@@ -217,6 +217,7 @@ fn families(managed: &Managed, counts: [Counts; 2]) -> Vec<FamilyStatus> {
                 stale: counts.stale,
                 advertised: counts.advertised,
                 limit: family.max_prefix.limit,
+                end_of_rib: managed.has_told(family.afi_safi),
             }
         })
         .collect()

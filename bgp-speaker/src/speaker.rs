@@ -219,6 +219,7 @@ impl Router {
                     if let Some(family) = update.end_of_rib {
                         debug!(peer = %managed.peer.name, %family, "End-of-RIB");
                         self.warm.end_of_rib(key, family);
+                        managed.end_of_rib.push(family);
                     }
                     self.rib.apply(id, update, &mut output);
                 }

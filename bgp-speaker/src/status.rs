@@ -241,6 +241,9 @@ pub struct FamilyStatus {
     pub advertised: u32,
     /// `maxPrefix.limit`.
     pub limit: u32,
+    /// The peer has sent its End-of-RIB in this session (RFC 4724 section 2), or the session does not carry the family.
+    #[serde(default)]
+    pub end_of_rib: bool,
 }
 
 /// Capabilities in words.

@@ -1,7 +1,7 @@
 //! What this node originates: advertisements turned into prefixes, as the kernel stands now.
 //!
 //! In: the desired state, netlink's word that a link or an address changed, and the FIB's that routes of others
-//! did. Out: the whole set of originated prefixes to the speaker, and the blackholes behind aggregates to the
+//! or of pods did. Out: the whole set of originated prefixes to the speaker, and the blackholes behind aggregates to the
 //! FIB; level-triggered both. The kernel is asked only for what an advertisement depends on.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -45,6 +45,8 @@ struct KernelView {
     addresses: BTreeMap<String, BTreeSet<IpAddr>>,
     /// Destinations of routes that are not ours.
     destinations: BTreeSet<IpNet>,
+    /// Addresses of pods outside this node's blocks.
+    strays: BTreeSet<IpNet>,
 }
 
 /// What follows from both.
@@ -68,6 +70,7 @@ pub(crate) async fn run(
     let (connection, handle, mut messages) =
         rtnetlink::new_multicast_connection(&groups).context("netlink for local addresses")?;
     tokio::spawn(connection);
+    let mut pods = fib.pods();
     let mut told = None;
     loop {
         let desired = Arc::clone(&loaded.borrow_and_update().desired);
@@ -77,25 +80,33 @@ pub(crate) async fn run(
             .advertisements
             .iter()
             .any(|advertisement| matches!(advertisement.source, AdvertisementSource::Interfaces { .. }));
+        let by_pod = announces_pods(&desired);
+        let mut view = None;
         loop {
             let began = tokio::time::Instant::now();
-            let looked = look(&handle, &desired).await;
-            let cost = began.elapsed();
-            let retry = match looked {
-                Ok(view) => {
-                    let local = derive(&desired, &view);
-                    if told.as_ref() != Some(&local) {
-                        tell(&speaker, &fib, told.as_ref(), &local).await?;
-                        told = Some(local);
+            let mut retry = None;
+            // What only pods changed needs no second look at the rest.
+            if view.is_none() {
+                match look(&handle, &desired).await {
+                    Ok(looked) => view = Some(looked),
+                    Err(error) => {
+                        let error = format!("{error:#}");
+                        warn!(error, "reading addresses and routes; what is originated stays as it was");
+                        retry = Some(tokio::time::Instant::now() + RETRY);
                     }
-                    None
                 }
-                Err(error) => {
-                    let error = format!("{error:#}");
-                    warn!(error, "reading addresses and routes; what is originated stays as it was");
-                    Some(tokio::time::Instant::now() + RETRY)
+            }
+            let cost = began.elapsed();
+            if let Some(view) = &mut view {
+                if by_pod {
+                    view.strays = pods.borrow_and_update().outside(&desired.node.pod_blocks).collect();
                 }
-            };
+                let local = derive(&desired, view);
+                if told.as_ref() != Some(&local) {
+                    tell(&speaker, &fib, told.as_ref(), &local).await?;
+                    told = Some(local);
+                }
+            }
             let news = loop {
                 tokio::select! {
                     changed = loaded.changed() => match changed {
@@ -111,6 +122,10 @@ pub(crate) async fn run(
                         Ok(()) => break News::Routes,
                         Err(_) => return Err(crate::fib::run::Stopped.into()),
                     },
+                    changed = pods.changed(), if by_pod => match changed {
+                        Ok(()) => break News::Pods,
+                        Err(_) => return Err(crate::fib::run::Stopped.into()),
+                    },
                     () = until(retry) => break News::Addresses,
                 }
             };
@@ -118,7 +133,12 @@ pub(crate) async fn run(
                 News::Configuration => break,
                 News::Addresses => tokio::time::sleep(SETTLE).await,
                 News::Routes => tokio::time::sleep(before_next_look(cost, began.elapsed())).await,
+                News::Pods => {
+                    tokio::time::sleep(SETTLE_ROUTES).await;
+                    continue;
+                }
             }
+            view = None;
             // What has come meanwhile is part of the next look.
             while let Some(Some(_)) = messages.next().now_or_never() {}
             if let Some(routes) = &mut routes {
@@ -137,6 +157,7 @@ enum News {
     Configuration,
     Addresses,
     Routes,
+    Pods,
 }
 
 /// Blackholes are in the kernel before others send here what would loop, and stay until they no longer do.
@@ -169,6 +190,10 @@ fn requires_route(desired: &DesiredState) -> bool {
     desired.advertisements.iter().any(|advertisement| {
         matches!(advertisement.source, AdvertisementSource::Static { require_route: true, .. })
     })
+}
+
+fn announces_pods(desired: &DesiredState) -> bool {
+    desired.advertisements.iter().any(|advertisement| advertisement.source == AdvertisementSource::PodBlocks)
 }
 
 async fn until(deadline: Option<tokio::time::Instant>) {
@@ -272,6 +297,11 @@ fn derive(desired: &DesiredState, kernel: &KernelView) -> Local {
                     local.originated.insert(IpNet::from(*address), origination.clone());
                 }
             }
+            AdvertisementSource::PodBlocks => {
+                local.blackholes.extend(&desired.node.pod_blocks);
+                let prefixes = desired.node.pod_blocks.iter().chain(&kernel.strays);
+                local.originated.extend(prefixes.map(|prefix| (*prefix, origination.clone())));
+            }
         }
     }
     local
@@ -291,6 +321,34 @@ mod tests {
         {
             assert_eq!(before_next_look(ms(cost), ms(since)), ms(expected), "{cost} ms, {since} ms ago");
         }
+    }
+
+    #[test]
+    fn pod_blocks_have_a_blackhole_and_pods_outside_them_a_route_of_their_own() {
+        let text = "\
+apiVersion: towpath.io/v1alpha1
+kind: NodeNetwork
+metadata: {name: node1}
+spec: {podCIDRs: [10.244.1.0/24, \"fd00:244:1::/64\"]}
+---
+apiVersion: towpath.io/v1alpha1
+kind: Advertisement
+metadata: {name: pods}
+spec: {source: {podBlocks: {}}, attributes: {med: 7}}
+";
+        let mut documents = api::Documents::default();
+        documents.add("all.yaml", text.as_bytes());
+        let desired = documents.build("node1").unwrap();
+        assert!(announces_pods(&desired));
+        let strays = BTreeSet::from(["192.0.2.7/32".parse().unwrap()]);
+        let local = derive(&desired, &KernelView { strays, ..KernelView::default() });
+        let shown = |prefixes: Vec<&IpNet>| prefixes.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(shown(local.blackholes.iter().collect()), ["10.244.1.0/24", "fd00:244:1::/64"]);
+        assert_eq!(
+            shown(local.originated.keys().collect()),
+            ["10.244.1.0/24", "192.0.2.7/32", "fd00:244:1::/64"]
+        );
+        assert!(local.originated.values().all(|origination| origination.attributes.med == Some(7)));
     }
 
     #[test]

@@ -176,7 +176,7 @@ impl Kernel {
 }
 
 fn route(prefix: IpNet, metric: u32, kind: u8) -> KernelRoute {
-    KernelRoute { prefix, table: 254, metric, protocol: LOCAL, kind, tos: 0, nexthop_id: None }
+    KernelRoute { prefix, table: 254, metric, protocol: LOCAL, kind, tos: 0, nexthop_id: None, ifindex: None }
 }
 
 #[derive(Clone, Debug)]
@@ -619,6 +619,7 @@ fn a_route_the_dump_names_twice_is_adopted_once_and_not_swept() {
         kind: RTN_UNICAST,
         tos: 0,
         nexthop_id: Some(2),
+        ifindex: None,
     };
     let snapshot = Snapshot {
         nexthops: vec![object(1, Some(hop), &[]), object(2, None, &[1])],
@@ -667,6 +668,7 @@ fn what_waits_for_others_neither_delays_the_end_nor_stops_the_comparison() {
         kind: RTN_BLACKHOLE,
         tos: 0,
         nexthop_id: None,
+        ifindex: None,
     };
     assert_eq!(fib.audit(&[]), 0);
     assert_eq!(fib.audit(&[found_on_others]), 1, "blackholes are compared too");

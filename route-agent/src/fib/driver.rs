@@ -23,6 +23,7 @@ use tokio::time::sleep_until;
 use tracing::{debug, info, warn};
 
 use super::numbers::Numbers;
+use super::pods::PodRoutes;
 use super::run::{Command, Feedback, SpeakerFeedback, Stopped};
 use super::status::FibStatus;
 use super::{Fib, Note, Refusal};
@@ -34,6 +35,7 @@ use crate::kernel::sysctl::SysctlChange;
 use crate::kernel::worker::{Job, Worker};
 
 use read::{AUDIT_EVERY, Retry};
+use resolve::Looking;
 
 /// Requests of one batch: some ten milliseconds of kernel time, the longest an urgent change waits.
 const BATCH: usize = 8192;
@@ -56,6 +58,8 @@ pub(super) struct Published {
     pub(super) topology: watch::Sender<Arc<Topology>>,
     /// Counts changes of routes that are not ours.
     pub(super) others: watch::Sender<u64>,
+    /// Changed in place: thousands of pods are not copied for each that comes.
+    pub(super) pods: watch::Sender<PodRoutes>,
 }
 
 pub(super) struct Driver<F> {
@@ -88,7 +92,9 @@ pub(super) struct Driver<F> {
     indirect: BTreeSet<FibNexthop>,
     to_look_up: BTreeSet<FibNexthop>,
     to_inspect: BTreeSet<IpNet>,
-    looking: Option<(Vec<FibNexthop>, Vec<IpNet>)>,
+    /// Pods' addresses whose links changed.
+    pods_to_look_up: BTreeSet<IpNet>,
+    looking: Option<Looking>,
     audit_at: Instant,
     closing: Option<Instant>,
 }
@@ -128,6 +134,7 @@ impl<F: SpeakerFeedback> Driver<F> {
             indirect: BTreeSet::new(),
             to_look_up: BTreeSet::new(),
             to_inspect: BTreeSet::new(),
+            pods_to_look_up: BTreeSet::new(),
             looking: None,
             audit_at: Instant::now() + AUDIT_EVERY,
             closing: None,
@@ -155,6 +162,7 @@ impl<F: SpeakerFeedback> Driver<F> {
     /// Takes in the dump made at start.
     pub(super) fn adopt(&mut self, snapshot: Snapshot) {
         self.fib.adopt(&snapshot);
+        self.published.pods.send_replace(PodRoutes::read(self.fib.install(), &snapshot.routes));
         info!(routes = snapshot.routes.len(), nexthops = snapshot.nexthops.len(), "kernel read");
         self.topology = Topology::new(snapshot.links, snapshot.addresses);
         self.publish();

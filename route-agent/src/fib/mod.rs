@@ -30,6 +30,7 @@ mod local;
 pub mod numbers;
 mod outcome;
 mod plan;
+pub mod pods;
 pub mod run;
 mod slab;
 pub mod status;

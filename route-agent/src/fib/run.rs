@@ -19,6 +19,7 @@ use tokio::task::JoinHandle;
 
 use super::driver::{Driver, Published};
 use super::numbers::Numbers;
+use super::pods::PodRoutes;
 use super::status::FibStatus;
 use crate::kernel::KernelError;
 use crate::kernel::dump::Snapshot;
@@ -102,6 +103,7 @@ pub struct FibHandle {
     commands: mpsc::Sender<Command>,
     topology: watch::Receiver<Arc<Topology>>,
     others: watch::Sender<u64>,
+    pods: watch::Receiver<PodRoutes>,
     /// Families of which the kernel had routes of ours at the start: their forwarding state was preserved
     /// (RFC 4724 section 4.1).
     pub preserved: Vec<AfiSafi>,
@@ -143,6 +145,11 @@ impl FibHandle {
         self.others.subscribe()
     }
 
+    /// The routes to this node's pods, as they change.
+    pub fn pods(&self) -> watch::Receiver<PodRoutes> {
+        self.pods.clone()
+    }
+
     /// Links and addresses of this network namespace, as they change.
     pub fn topology(&self) -> watch::Receiver<Arc<Topology>> {
         self.topology.clone()
@@ -182,13 +189,14 @@ pub fn start<F: SpeakerFeedback>(
     let (commands, orders) = mpsc::channel(COMMANDS);
     let (publish, topology) = watch::channel(Arc::default());
     let others = watch::Sender::new(0);
-    let published = Published { topology: publish, others: others.clone() };
+    let (publish_pods, pods) = watch::channel(PodRoutes::default());
+    let published = Published { topology: publish, others: others.clone(), pods: publish_pods };
     let mut driver = Driver::new(config.install, inbox, feedback, monitor, worker, orders, published);
     driver.record(sent, sysctls, warnings);
     driver.numbers(&numbers, numbers_file);
     driver.adopt(snapshot);
     let task = tokio::spawn(driver.run());
-    Ok((FibHandle { commands, topology, others, preserved }, task))
+    Ok((FibHandle { commands, topology, others, pods, preserved }, task))
 }
 
 fn families(snapshot: &Snapshot) -> Vec<AfiSafi> {

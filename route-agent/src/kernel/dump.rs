@@ -323,6 +323,7 @@ pub(crate) fn parse_route(message: &Message<'_>) -> Option<KernelRoute> {
         kind,
         tos,
         nexthop_id: None,
+        ifindex: None,
     };
     for (kind, value) in attributes(message.payload, ROUTE_HEADER_BYTES) {
         match kind {
@@ -330,6 +331,7 @@ pub(crate) fn parse_route(message: &Message<'_>) -> Option<KernelRoute> {
             RTA_PRIORITY => route.metric = u32_at(value, 0)?,
             RTA_TABLE => route.table = u32_at(value, 0)?,
             RTA_NH_ID => route.nexthop_id = u32_at(value, 0),
+            RTA_OIF => route.ifindex = u32_at(value, 0),
             _ => {}
         }
     }
@@ -351,6 +353,7 @@ mod tests {
             kind: RTN_UNICAST,
             tos: 0,
             nexthop_id: None,
+            ifindex: None,
         };
         let cases = [
             (route("10.0.0.0/8", 199), AF_INET, true),

@@ -116,6 +116,8 @@ pub struct KernelRoute {
     pub tos: u8,
     /// The nexthop object it points to.
     pub nexthop_id: Option<u32>,
+    /// The interface it names itself, if it names one.
+    pub ifindex: Option<u32>,
 }
 
 /// `RTN_UNICAST`.

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::{Busy, Driver};
 use crate::fib::run::{Feedback, SpeakerFeedback};
@@ -35,9 +35,13 @@ impl<F: SpeakerFeedback> Driver<F> {
                 if replaced {
                     self.fib.route_replaced(now, &route, &who(port));
                 }
+                let install = self.fib.install();
+                self.published.pods.send_if_modified(|pods| pods.appeared(install, &route));
                 self.routes_changed(&route);
             }
             KernelEvent::RouteGone { route, port } => {
+                let install = self.fib.install();
+                self.published.pods.send_if_modified(|pods| pods.gone(install, &route));
                 if port == 0 && route.protocol == self.fib.install().protocol {
                     // The kernel itself: the route went with its nexthop object, which is looked at.
                     self.verify = true;
@@ -58,7 +62,12 @@ impl<F: SpeakerFeedback> Driver<F> {
     fn link(&mut self, now: Instant, link: Link, exists: bool) {
         let Link { index: ifindex, usable, .. } = link;
         let name = link.name.clone();
-        let before = if exists { self.topology.link_changed(link) } else { self.topology.link_gone(ifindex) };
+        let before = if exists {
+            self.topology.link_changed(link)
+        } else {
+            self.published.pods.send_if_modified(|pods| pods.link_gone(ifindex));
+            self.topology.link_gone(ifindex)
+        };
         let was_usable = before.is_some_and(|link| link.usable);
         if was_usable == usable {
             if !exists {
@@ -66,7 +75,15 @@ impl<F: SpeakerFeedback> Driver<F> {
             }
             return;
         }
-        info!(ifname = name, ifindex, usable, "link");
+        if is_pods(&name) {
+            debug!(ifname = name, ifindex, usable, "link of a pod");
+        } else {
+            info!(ifname = name, ifindex, usable, "link");
+        }
+        if exists {
+            // The kernel removes IPv4 routes of a link that is taken down without a word.
+            self.pods_to_look_up.extend(self.published.pods.borrow().behind(ifindex));
+        }
         if usable {
             self.fib.try_again(now);
             self.outgoing.push_back(Feedback::LinkUp { ifindex, name });
@@ -96,6 +113,11 @@ impl<F: SpeakerFeedback> Driver<F> {
             self.to_look_up.extend(self.indirect.iter().copied());
         }
     }
+}
+
+/// Whether the CNI plugin made a link: `tw` or `ti` and a hash.
+fn is_pods(name: &str) -> bool {
+    name.len() == 15 && (name.starts_with("tw") || name.starts_with("ti"))
 }
 
 /// Who is behind a netlink port, as far as that can be known afterwards.

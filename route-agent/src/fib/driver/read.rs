@@ -10,6 +10,7 @@ use tracing::{info, warn};
 
 use super::{Busy, Driver};
 use crate::fib::outcome::pause;
+use crate::fib::pods::PodRoutes;
 use crate::fib::run::{Feedback, SpeakerFeedback};
 use crate::kernel::dump::Snapshot;
 use crate::kernel::monitor::KernelEvent;
@@ -127,6 +128,7 @@ impl<F: SpeakerFeedback> Driver<F> {
 
     fn restart(&mut self, snapshot: Snapshot) {
         let install = self.next_install.take().unwrap_or_else(|| self.fib.install().clone());
+        let mut pods = PodRoutes::read(&install, &snapshot.routes);
         self.fib.restart(install, &snapshot);
         let mut fresh = Topology::new(snapshot.links, snapshot.addresses);
         for event in &self.held {
@@ -138,6 +140,7 @@ impl<F: SpeakerFeedback> Driver<F> {
                 }
                 KernelEvent::LinkGone(link) => {
                     fresh.link_gone(link.index);
+                    pods.link_gone(link.index);
                     self.verify = true;
                 }
                 KernelEvent::Address(address, present) => {
@@ -153,6 +156,7 @@ impl<F: SpeakerFeedback> Driver<F> {
         for link in self.topology.links().filter(|link| link.usable && !old.usable(link.index)) {
             self.outgoing.push_back(Feedback::LinkUp { ifindex: link.index, name: link.name.clone() });
         }
+        self.published.pods.send_replace(pods);
         self.resolve_all();
         self.publish();
         self.others_changed();

@@ -14,6 +14,13 @@ use crate::kernel::resolve::Resolution;
 use crate::kernel::worker::Job;
 use crate::kernel::{KernelError, RTN_UNICAST};
 
+/// What is being looked up, in this order.
+pub(super) struct Looking {
+    nexthops: Vec<FibNexthop>,
+    prefixes: Vec<IpNet>,
+    pods: Vec<IpNet>,
+}
+
 impl<F: SpeakerFeedback> Driver<F> {
     pub(super) fn resolve_new(&mut self) {
         for nexthop in self.fib.take_unresolved() {
@@ -44,24 +51,27 @@ impl<F: SpeakerFeedback> Driver<F> {
 
     /// One job at a time: what comes up meanwhile is in the next.
     pub(super) fn look_up(&mut self) {
-        if self.looking.is_some() || (self.to_look_up.is_empty() && self.to_inspect.is_empty()) {
+        let idle =
+            self.to_look_up.is_empty() && self.to_inspect.is_empty() && self.pods_to_look_up.is_empty();
+        if self.looking.is_some() || idle {
             return;
         }
         let nexthops: Vec<FibNexthop> = std::mem::take(&mut self.to_look_up).into_iter().collect();
         let prefixes: Vec<IpNet> = std::mem::take(&mut self.to_inspect).into_iter().collect();
+        let pods: Vec<IpNet> = std::mem::take(&mut self.pods_to_look_up).into_iter().collect();
         let addresses: Vec<IpAddr> = nexthops
             .iter()
             .map(|nexthop| nexthop.address)
-            .chain(prefixes.iter().map(|prefix| prefix.addr()))
+            .chain(prefixes.iter().chain(&pods).map(IpNet::addr))
             .collect();
-        self.looking = Some((nexthops, prefixes));
+        self.looking = Some(Looking { nexthops, prefixes, pods });
         if self.worker.jobs.try_send(Job::Lookup(addresses)).is_err() {
             debug!("the writer thread takes no jobs");
         }
     }
 
     pub(super) fn looked_up(&mut self, found: Vec<(IpAddr, Result<Option<Lookup>, KernelError>)>) {
-        let Some((nexthops, prefixes)) = self.looking.take() else { return };
+        let Some(Looking { nexthops, prefixes, pods }) = self.looking.take() else { return };
         let mut found = found.into_iter().map(|(address, found)| {
             found.unwrap_or_else(|error| {
                 warn!(%address, %error, "lookup failed");
@@ -79,6 +89,11 @@ impl<F: SpeakerFeedback> Driver<F> {
         for prefix in prefixes {
             let lookup = found.next().flatten();
             self.fib.inspected(prefix, lookup.as_ref().map(|lookup| &lookup.route));
+        }
+        for prefix in pods {
+            let route = found.next().flatten().map(|lookup| lookup.route);
+            let install = self.fib.install();
+            self.published.pods.send_if_modified(|pods| pods.looked_up(install, prefix, route.as_ref()));
         }
     }
 

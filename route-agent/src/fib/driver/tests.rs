@@ -35,7 +35,11 @@ fn bench() -> Bench {
     let worker = Worker { jobs: outbox, answers: mpsc::channel(1).1, thread: std::thread::spawn(|| ()) };
     let monitor = Monitor::subscribe(u32::MAX).unwrap();
     let (inbox, commands) = (mpsc::channel(1).1, mpsc::channel(1).1);
-    let published = Published { topology: watch::Sender::new(Arc::default()), others: watch::Sender::new(0) };
+    let published = Published {
+        topology: watch::Sender::new(Arc::default()),
+        others: watch::Sender::new(0),
+        pods: watch::Sender::default(),
+    };
     let mut driver = Driver::new(install, inbox, Deaf, monitor, worker, commands, published);
     driver.adopt(Snapshot { links: vec![link(true)], ..Snapshot::default() });
     Bench { driver, jobs }
@@ -80,6 +84,7 @@ fn a_route_lost_while_everything_is_read_is_asked_for_although_the_read_saw_it()
             kind: crate::kernel::RTN_UNICAST,
             tos: 0,
             nexthop_id: None,
+            ifindex: None,
         };
         driver.resync = true;
         driver.advance();
