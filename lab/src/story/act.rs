@@ -160,6 +160,18 @@ impl Undo {
                 failures.push(format!("undoing: {event}: {error:#}"));
             }
         }
+        failures.extend(self.restore_files(scene));
+        failures
+    }
+
+    /// Whether an event of the story keeps the node's main process stopped.
+    pub(crate) fn has_paused(&self, node: &str) -> bool {
+        self.frozen.contains(node)
+    }
+
+    /// Gives edited files what they held before. Goes on after a failure and gives all of them.
+    pub(crate) fn restore_files(&mut self, scene: &Scene) -> Vec<String> {
+        let mut failures = Vec::new();
         for (node, file, text) in self.edited.drain(..) {
             if let Err(error) = scene.node(&node).and_then(|node| Ok(node.write_file(&file, &text)?)) {
                 failures.push(format!("restoring {} of {node}: {error:#}", file.display()));

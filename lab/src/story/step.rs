@@ -265,8 +265,8 @@ fn await_all(
 }
 
 /// Waits until what the step expects has held for `steady` without a break; a step may also expect what
-/// only its events bring about, and then the time is over after `within`.
-pub(super) fn settle(scene: &Scene, step: &Step, steady: Duration, within: Duration) {
+/// only its events bring about, and then the time is over after `within`, and false the answer.
+pub(super) fn settle(scene: &Scene, step: &Step, steady: Duration, within: Duration) -> bool {
     let end = scene.clock() + within.max(steady);
     let mut since = scene.clock();
     let none = BTreeSet::new();
@@ -277,6 +277,7 @@ pub(super) fn settle(scene: &Scene, step: &Step, steady: Duration, within: Durat
         }
         pause(PAUSE);
     }
+    scene.clock().saturating_sub(since) >= steady
 }
 
 fn unheld(expectation: &Expectation) -> CheckReport {
