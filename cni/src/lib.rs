@@ -13,6 +13,7 @@
 
 mod addresses;
 pub mod commands;
+pub mod ipam;
 pub mod names;
 pub mod pod;
 pub mod ready;
