@@ -6,9 +6,11 @@
 //! ```
 //!
 //! A [`Batch`] holds any number of requests and travels in one system call; the kernel works them off in
-//! order and acknowledges each. Nothing here knows what a link or a rule is: the numbers of `linux/*.h` and
-//! the layouts stand where they are used. No async runtime, no allocation per message. See ADR 0009.
+//! order and acknowledges each. What a link or a route is stands where it is used, with the numbers of
+//! `linux/*.h`; only nf_tables has a vocabulary of its own here ([`nft`]), because several rooms speak it.
+//! No async runtime, no allocation per message. See ADR 0009.
 
+pub mod nft;
 pub mod read;
 pub mod socket;
 pub mod write;

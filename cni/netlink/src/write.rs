@@ -8,6 +8,7 @@ const NLA_F_NESTED: u16 = 0x8000;
 const NFNL_MSG_BATCH_BEGIN: u16 = 0x10;
 const NFNL_MSG_BATCH_END: u16 = 0x11;
 const NFNL_SUBSYS_NFTABLES: u16 = 10;
+const NFNL_BATCH_GENID: u16 = 1;
 
 /// Requests in the order in which the kernel shall work them off. Their sequence numbers are set when they are sent.
 #[derive(Debug, Default)]
@@ -46,15 +47,29 @@ impl Batch {
 
     /// What `write` adds is one nf_tables transaction: applied as a whole or not at all.
     pub fn transaction(&mut self, write: impl FnOnce(&mut Self)) {
-        self.bracket(NFNL_MSG_BATCH_BEGIN);
+        self.bracket(NFNL_MSG_BATCH_BEGIN, None);
         write(self);
-        self.bracket(NFNL_MSG_BATCH_END);
+        self.bracket(NFNL_MSG_BATCH_END, None);
     }
 
-    fn bracket(&mut self, kind: u16) {
+    /// Like [`Batch::transaction`], but refused with `ERESTART` when anything of nf_tables changed in the network
+    /// namespace since `generation` was read ([`nft::generation`](crate::nft::generation)): what a change was
+    /// computed from is then still so when it is made.
+    pub fn transaction_since(&mut self, generation: u32, write: impl FnOnce(&mut Self)) {
+        self.bracket(NFNL_MSG_BATCH_BEGIN, Some(generation));
+        write(self);
+        self.bracket(NFNL_MSG_BATCH_END, None);
+    }
+
+    fn bracket(&mut self, kind: u16, generation: Option<u32>) {
         self.brackets.push(self.bytes.len());
         let [high, low] = NFNL_SUBSYS_NFTABLES.to_be_bytes();
-        self.message(kind, REQUEST, |body| body.header(&[0, 0, high, low]));
+        self.message(kind, REQUEST, |body| {
+            body.header(&[0, 0, high, low]);
+            if let Some(generation) = generation {
+                body.be32(NFNL_BATCH_GENID, generation);
+            }
+        });
     }
 
     fn message(&mut self, kind: u16, flags: u16, write: impl FnOnce(&mut Body<'_>)) {
