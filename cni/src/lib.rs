@@ -17,6 +17,7 @@ pub mod ipam;
 pub mod names;
 pub mod pod;
 pub mod ready;
+pub mod rules;
 pub mod spec;
 
 pub use addresses::Addresses;
