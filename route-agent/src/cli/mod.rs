@@ -3,6 +3,7 @@
 mod agent;
 mod check;
 mod peers;
+mod pod;
 mod routes;
 mod status;
 mod table;
@@ -49,6 +50,11 @@ enum Command {
     Bgp {
         #[command(subcommand)]
         action: BgpAction,
+    },
+    /// Make pods without a container runtime: network namespaces, connected by the node's CNI plugins.
+    Pod {
+        #[command(subcommand)]
+        command: pod::PodCommand,
     },
     /// Run containerlab topologies out of network namespaces.
     Lab {
@@ -150,6 +156,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Routes(args) => routes::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Bgp { action } => bgp(action),
+        Command::Pod { command } => pod::run(command),
         Command::Lab { command } => lab::cli::run(command),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "towpath", &mut std::io::stdout());
