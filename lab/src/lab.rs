@@ -209,6 +209,17 @@ impl Lab {
         Ok(Node::new(&self.topology.name, name, spec, &self.state))
     }
 
+    /// A node, or with `NODE/NETNS` a named network namespace inside one: see [`Node::netns`].
+    ///
+    /// # Errors
+    /// [`LabError::UnknownNode`].
+    pub fn locate(&self, place: &str) -> Result<Node, LabError> {
+        match place.split_once('/') {
+            Some((node, netns)) => Ok(self.find(node)?.netns(netns)),
+            None => self.find(place),
+        }
+    }
+
     /// All nodes, by name.
     pub fn nodes(&self) -> impl Iterator<Item = Node> + '_ {
         let nodes = self.topology.nodes.iter();
@@ -391,7 +402,13 @@ fn start(
         netns_names::sweep().context("removing names of labs that are gone from /run/netns")?;
         netns_names::reserve(state, topology)?;
     }
-    state.write_plan(&Plan { topology: topology.clone(), towpath: towpath.clone(), tools, rootless })?;
+    state.write_plan(&Plan {
+        topology: topology.clone(),
+        towpath: towpath.clone(),
+        towpath_cni: helper::cni_plugin(&towpath)?,
+        tools,
+        rootless,
+    })?;
     let mut outer = helper::step(&towpath, "outer", state, &[])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

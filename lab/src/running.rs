@@ -17,6 +17,7 @@ use crate::lab::{LabError, PATIENCE};
 use crate::node::control::{self, Request, Response, Status};
 use crate::node::launch::Program;
 use crate::node::reaper::Exit;
+use crate::start::netns_names;
 use crate::start::state::StateDir;
 
 /// Longest run of a program whose caller names no other time.
@@ -60,6 +61,8 @@ pub struct Node {
     lab: String,
     name: String,
     spec: NodeSpec,
+    /// A named network namespace inside.
+    netns: Option<String>,
     socket: PathBuf,
     log: PathBuf,
 }
@@ -70,6 +73,7 @@ impl Node {
             lab: lab.to_owned(),
             name: name.to_owned(),
             spec: spec.clone(),
+            netns: None,
             socket: state.socket(name),
             log: state.log(name),
         }
@@ -79,6 +83,15 @@ impl Node {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The network namespace `name` in this node (`/run/netns/NAME`), such as a pod of `towpath pod add`:
+    /// programs run there and sockets are opened there, everything else is the node's.
+    ///
+    /// That there is none shows when it is used: namespaces come and go.
+    #[must_use]
+    pub fn netns(&self, name: &str) -> Self {
+        Self { netns: Some(name.to_owned()), ..self.clone() }
     }
 
     /// What it was made from.
@@ -160,6 +173,9 @@ impl Node {
         patience: Duration,
     ) -> io::Result<Exit> {
         self.has_processes()?;
+        if self.netns.is_some() {
+            self.find_netns()?;
+        }
         let mut env = self.spec.env.clone();
         env.extend(options.env.iter().cloned());
         let request = Request::Exec(Program {
@@ -168,6 +184,7 @@ impl Node {
             user: options.user.clone(),
             folder: options.folder.clone(),
             terminal: options.terminal,
+            netns: self.netns.clone(),
         });
         let response = control::call(&self.socket, &request, &fds, patience)?;
         response.exit.ok_or_else(|| io::Error::other("the node did not say how it ended"))
@@ -181,7 +198,8 @@ impl Node {
         let start = || {
             let stream = UnixStream::connect(&self.socket)?;
             let argv = argv.iter().map(|&word| word.to_owned()).collect();
-            let program = Program { argv, env: self.spec.env.clone(), ..Program::default() };
+            let (env, netns) = (self.spec.env.clone(), self.netns.clone());
+            let program = Program { argv, env, netns, ..Program::default() };
             control::send(&stream, &Request::Exec(program), &fds)?;
             Ok(stream)
         };
@@ -240,22 +258,51 @@ impl Node {
         status.ok_or_else(|| self.failed("asking for its status", io::Error::other("no answer")))
     }
 
-    /// The node's network namespace, open.
+    /// Where this machine finds the network namespace: the node's own, or the one of [`Node::netns`].
     ///
     /// # Errors
-    /// When the node is gone, or this user may not open it.
-    pub fn netns(&self) -> Result<OwnedFd, LabError> {
-        let open = || Ok(File::open(format!("/proc/{}/ns/net", self.peer()?))?.into());
+    /// When the node is gone, or has no namespace of that name; those it has are named.
+    pub fn netns_path(&self) -> Result<PathBuf, LabError> {
+        self.find_netns().map_err(|error| self.failed("looking for its network namespace", error))
+    }
+
+    fn find_netns(&self) -> io::Result<PathBuf> {
+        let init = self.peer()?;
+        let Some(name) = &self.netns else { return Ok(format!("/proc/{init}/ns/net").into()) };
+        let folder = PathBuf::from(format!("/proc/{init}/root{}", netns_names::FOLDER));
+        let path = folder.join(name);
+        // A name is one entry of the folder, and leads nowhere else.
+        if path.file_name() == Some(name.as_ref()) && path.symlink_metadata().is_ok_and(|meta| meta.is_file())
+        {
+            return Ok(path);
+        }
+        let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+        let mut known: Vec<String> =
+            entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        known.sort();
+        let known = match known.as_slice() {
+            [] => "it has none; make one with `towpath pod add` or `ip netns add`".to_owned(),
+            known => format!("`ip netns` there lists {}", known.join(", ")),
+        };
+        Err(io::Error::new(io::ErrorKind::NotFound, format!("there is no network namespace {name}; {known}")))
+    }
+
+    /// The network namespace, open.
+    ///
+    /// # Errors
+    /// As [`Node::netns_path`], and when this user may not open it.
+    pub fn open_netns(&self) -> Result<OwnedFd, LabError> {
+        let open = || Ok(File::open(self.find_netns()?)?.into());
         open().map_err(|error: io::Error| self.failed("opening its network namespace", error))
     }
 
-    /// Runs `work` on a thread of its own inside the node's network namespace: sockets it opens
+    /// Runs `work` on a thread of its own inside the network namespace: sockets it opens
     /// belong to the node and can be used anywhere afterwards. Needs root.
     ///
     /// # Errors
     /// When the namespace cannot be entered, or `work` panics.
     pub fn in_netns<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, LabError> {
-        let netns = self.netns()?;
+        let netns = self.open_netns()?;
         let outcome = inside(netns.as_fd(), work);
         outcome.map_err(|error| self.failed("entering its network namespace", error))
     }
@@ -336,7 +383,8 @@ impl Node {
     }
 
     fn failed(&self, what: &str, error: io::Error) -> LabError {
-        LabError::Io { lab: self.lab.clone(), what: format!("node {}: {what}", self.name), error }
+        let inside = self.netns.as_ref().map_or(String::new(), |netns| format!("/{netns}"));
+        LabError::Io { lab: self.lab.clone(), what: format!("node {}{inside}: {what}", self.name), error }
     }
 }
 

@@ -54,6 +54,26 @@ const STEPS: &[Row] = &[
         "an event: \"die\": the topology has no node \"r2\"; use one of the topology's nodes",
     ),
     (
+        "events: [{die: a/pod}]",
+        4,
+        "an event: \"die\": the topology has no node \"a/pod\"; use one of the topology's nodes",
+    ),
+    (
+        "expect: [{ping: {from: x1/pod, to: 10.0.0.1}}]",
+        4,
+        "an expectation: \"ping\": \"from\": the topology has no node \"x1\"; use one of the topology's nodes, or NODE/NETNS for a network namespace in one, such as a pod",
+    ),
+    (
+        "expect: [{ping: {from: a/, to: 10.0.0.1}}]",
+        4,
+        "an expectation: \"ping\": \"from\": \"\" in \"a/\" is no name of a network namespace; write NODE/NETNS, such as node1/pod1",
+    ),
+    (
+        "expect: [{command: {node: a/b/c, run: ls}}]",
+        4,
+        "an expectation: \"command\": \"node\": \"b/c\" in \"a/b/c\" is no name of a network namespace; write NODE/NETNS, such as node1/pod1",
+    ),
+    (
         "events: [{die: spine}]",
         4,
         "an event: \"die\": the topology has no node \"spine\"; use one of the topology's nodes",
@@ -280,7 +300,7 @@ const FILES: &[Row] = &[
     (
         "traffic: {c: {between: [[a, b], [a, x]]}}\nstory: [{name: s, traffic: [c]}]",
         1,
-        "traffic \"c\": \"between\": the topology has no node \"x\"; use one of the topology's nodes",
+        "traffic \"c\": \"between\": the topology has no node \"x\"; use one of the topology's nodes, or NODE/NETNS for a network namespace in one, such as a pod",
     ),
     (
         "traffic: {c: {between: [a, b], flows: 0}}\nstory: [{name: s, traffic: [c]}]",

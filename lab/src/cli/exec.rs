@@ -39,7 +39,7 @@ pub struct Exec {
     /// Give it a terminal of its own; the default where input and output are one.
     #[arg(short, long)]
     tty: bool,
-    /// Node name.
+    /// Node name, or NODE/NETNS: a network namespace in it, such as a pod.
     node: String,
     /// Command and its arguments.
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
@@ -47,7 +47,7 @@ pub struct Exec {
 }
 
 pub(super) fn exec(exec: Exec) -> anyhow::Result<ExitCode> {
-    let node = find_lab(exec.lab.as_deref())?.find(&exec.node)?;
+    let node = find_lab(exec.lab.as_deref())?.locate(&exec.node)?;
     let words: Vec<&str> = exec.command.iter().map(String::as_str).collect();
     let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
     let options = ExecOptions {

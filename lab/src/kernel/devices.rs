@@ -12,9 +12,17 @@ use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
 
-use crate::kernel::netlink::{NLM_F_CREATE, NLM_F_EXCL, Netlink, RTM_NEWLINK};
+use crate::kernel::netlink::{NLM_F_CREATE, NLM_F_EXCL, Netlink, RTM_NEWLINK, attributes, frame};
 
 const RTM_DELLINK: u16 = 17;
+const RTM_GETLINK: u16 = 18;
+const NLM_F_REQUEST: u16 = 1;
+const NLM_F_DUMP: u16 = 0x300;
+/// Length of `struct ifinfomsg`, and where its index is (linux/rtnetlink.h).
+const IFINFOMSG: usize = 16;
+const IFI_INDEX: std::ops::Range<usize> = 4..8;
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_INFO_KIND: u16 = 1;
 const RTM_NEWADDR: u16 = 20;
 const RTM_NEWROUTE: u16 = 24;
 
@@ -71,6 +79,22 @@ impl Netlink {
         self.link_request(RTM_DELLINK, 0, &message)
     }
 
+    /// Removes every veth of this socket's namespace, and with each its peer, wherever that is.
+    pub(crate) fn delete_veths(&mut self) -> io::Result<()> {
+        let request = frame(RTM_GETLINK, NLM_F_REQUEST | NLM_F_DUMP, 0, &[0; IFINFOMSG]);
+        let links = self.dump(&request)?;
+        for (_, body) in links.iter().filter(|(_, body)| is_veth(body)) {
+            let index =
+                body.get(IFI_INDEX).and_then(|index| Some(u32::from_ne_bytes(index.try_into().ok()?)));
+            match self.delete(index.unwrap_or_default()) {
+                // It went with a peer of this namespace.
+                Err(error) if error.raw_os_error() == Some(libc::ENODEV) => {}
+                outcome => outcome?,
+            }
+        }
+        Ok(())
+    }
+
     pub(crate) fn add_address(&mut self, ifindex: u32, address: IpNet) -> io::Result<()> {
         let mut message = AddressMessage::default();
         message.header.family = family(address.addr());
@@ -105,6 +129,12 @@ impl Netlink {
         message.emit(&mut body);
         self.acknowledged(kind, flags, &body)
     }
+}
+
+fn is_veth(body: &[u8]) -> bool {
+    let own = attributes(body.get(IFINFOMSG..).unwrap_or_default());
+    let mut info = own.filter(|(kind, _)| *kind == IFLA_LINKINFO).flat_map(|(_, info)| attributes(info));
+    info.any(|(kind, value)| kind == IFLA_INFO_KIND && value.strip_suffix(b"\0").unwrap_or(value) == b"veth")
 }
 
 fn family(address: IpAddr) -> AddressFamily {

@@ -8,6 +8,7 @@ use std::io::{self, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use anyhow::Context;
@@ -23,13 +24,15 @@ use crate::node::main_process::MainProcess;
 use crate::node::namespaces::{NodeEvent, say};
 use crate::node::programs::Programs;
 use crate::node::reaper::Reaper;
-use crate::node::{device_requests, root};
+use crate::node::{boot, device_requests, root};
 use crate::start::state::StateDir;
 
 /// The node, as its requests see it.
 struct Init {
     main: Arc<MainProcess>,
     programs: Programs,
+    /// It died, and has not been started since.
+    dead: AtomicBool,
 }
 
 pub(crate) fn run(state: &StateDir, name: &str) -> anyhow::Result<()> {
@@ -43,7 +46,10 @@ pub(crate) fn run(state: &StateDir, name: &str) -> anyhow::Result<()> {
         Kind::ExtContainer => {
             mount("proc", "/proc", "proc", MountFlags::empty(), None).context("mounting /proc")?;
         }
-        Kind::Linux | Kind::Bridge | Kind::Host => enter(&state.root(name).join("root"))?,
+        Kind::Linux | Kind::Bridge | Kind::Host => {
+            enter(&state.root(name).join("root"))?;
+            boot::begin().context("giving it a boot id of its own")?;
+        }
     }
     // Tables of the file system are looked at when a program starts, so after the root is in place.
     let reaper = Reaper::start();
@@ -51,7 +57,7 @@ pub(crate) fn run(state: &StateDir, name: &str) -> anyhow::Result<()> {
     let command = spec.command.join(" ");
     let main = MainProcess::start(spec, reaper, programs.groups(), log)
         .with_context(|| format!("cannot start `{command}`"))?;
-    let init = Arc::new(Init { main, programs });
+    let init = Arc::new(Init { main, programs, dead: AtomicBool::new(false) });
     if let Some(check) = init.main.spec().healthcheck.clone() {
         let init = Arc::clone(&init);
         std::thread::spawn(move || init.watch_health(&check));
@@ -104,8 +110,9 @@ impl Init {
                 Response::of(self.main.stop(std::time::Duration::from_millis(grace_ms)))
             }
             Request::Start => {
+                let forgotten = if self.dead.swap(false, Ordering::Relaxed) { boot::again() } else { Ok(()) };
                 self.main.resume();
-                Response::default()
+                Response::of(forgotten)
             }
             Request::StopForwarding => Response::of(nft::stop()),
             Request::RestoreForwarding => Response::of(nft::restore()),
@@ -143,6 +150,7 @@ impl Init {
     /// Forwarding first: a packet that a killed router still forwards would hide the loss.
     fn kill_and_isolate(&self) -> io::Result<()> {
         let stopped = nft::stop();
+        self.dead.store(true, Ordering::Relaxed);
         self.main.signal(libc::SIGKILL).and(stopped)
     }
 }

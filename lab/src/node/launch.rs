@@ -1,11 +1,13 @@
 //! How a program is started in a node: as whom, where, and on which terminal.
 //!
 //! A program as root without a terminal is started directly. What a child must do between fork and
-//! exec for the others (a session, a controlling terminal, the groups of a user) needs no unsafe
+//! exec for the others (a session, a controlling terminal, a namespace, the groups of a user) needs no unsafe
 //! code when it is done by a process of its own: this program again, which then becomes the other.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -13,11 +15,13 @@ use std::process::Command;
 
 use anyhow::Context;
 use rustix::process::{Gid, Uid, ioctl_tiocsctty, setsid};
-use rustix::thread::{set_thread_gid, set_thread_groups, set_thread_uid};
+use rustix::thread::{
+    LinkNameSpaceType, move_into_link_name_space, set_thread_gid, set_thread_groups, set_thread_uid,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::node::users::{Account, account};
-use crate::start::helper;
+use crate::start::{helper, netns_names};
 
 /// Exit code when a program is missing or cannot be run; containerlab's, where a shell has two.
 pub(crate) const NOT_RUNNABLE: i32 = 126;
@@ -34,6 +38,9 @@ pub(crate) struct Program {
     pub(crate) folder: Option<PathBuf>,
     /// Standard input is a terminal, and becomes the controlling one.
     pub(crate) terminal: bool,
+    /// A named network namespace of the node; its own when absent.
+    #[serde(default)]
+    pub(crate) netns: Option<String>,
 }
 
 /// What this program does before it becomes another one.
@@ -41,6 +48,7 @@ pub(crate) struct Program {
 struct Before {
     terminal: bool,
     account: Option<Account>,
+    netns: Option<String>,
 }
 
 impl Program {
@@ -53,7 +61,7 @@ impl Program {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "no program is named"));
         };
         let mut env = self.env.clone();
-        let mut command = if self.user.is_none() && !self.terminal {
+        let mut command = if self.user.is_none() && !self.terminal && self.netns.is_none() {
             let mut command = Command::new(program);
             command.process_group(0);
             command
@@ -61,7 +69,8 @@ impl Program {
             find(program, self.env.get("PATH").map_or("", String::as_str))?;
             let account = self.user.as_deref().map(account).transpose()?;
             let home = account.as_ref().map(|account| account.home.clone());
-            let before = serde_json::to_string(&Before { terminal: self.terminal, account })?;
+            let netns = self.netns.clone();
+            let before = serde_json::to_string(&Before { terminal: self.terminal, account, netns })?;
             let mut command = helper::program_step(&before, program);
             // A new session is a group of its own, and no group leader can begin one.
             if !self.terminal {
@@ -100,6 +109,13 @@ pub(crate) fn become_program(
     if before.terminal {
         setsid().context("beginning a session")?;
         ioctl_tiocsctty(std::io::stdin()).context("taking the terminal")?;
+    }
+    // While it is root; `/sys` goes on to show the node's own network.
+    if let Some(name) = before.netns {
+        let file = File::open(Path::new(netns_names::FOLDER).join(&name))
+            .with_context(|| format!("opening the network namespace {name}"))?;
+        move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
+            .with_context(|| format!("entering the network namespace {name}"))?;
     }
     if let Some(account) = before.account {
         let groups: Vec<Gid> = account.groups.iter().copied().map(Gid::from_raw).collect();

@@ -241,6 +241,7 @@ impl MainProcess {
             user: self.spec.user.clone(),
             folder: None,
             terminal: true,
+            netns: None,
         };
         let mut command = program.command()?;
         command

@@ -1,5 +1,6 @@
 //! One node from the inside: namespaces, files, process 1 and what it runs.
 
+pub(crate) mod boot;
 pub(crate) mod control;
 pub(crate) mod device_requests;
 pub(crate) mod health;

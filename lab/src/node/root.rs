@@ -25,6 +25,12 @@ const OWN: [&str; 5] = ["proc", "sys", "dev", "run", "tmp"];
 /// Where a node finds the program that runs the lab.
 const TOWPATH: &str = "/usr/local/bin/towpath";
 
+/// And the CNI plugin.
+const TOWPATH_CNI: &str = "/usr/local/bin/towpath-cni";
+
+/// Empty in every node, whatever the machine has there: its container runtime's networks are none of a node's.
+const EMPTY: [&str; 4] = ["/etc/cni", "/opt/cni", "/var/lib/cni", "/var/lib/towpath"];
+
 /// A folder with mounts inside is built from its entries, unless it has more than this.
 const MAX_ENTRIES: usize = 200;
 
@@ -58,10 +64,12 @@ pub(crate) fn build(place: &Path, plan: &Plan, node: &str) -> anyhow::Result<Pat
     fs::create_dir(&root)?;
     mount_bind(&root, &root)?;
     // Real root may write everywhere; the root of a user namespace only where it owns the folder.
-    let targets = spec.binds.iter().map(|bind| bind.target.clone()).chain([PathBuf::from(TOWPATH)]);
+    let targets =
+        spec.binds.iter().map(|bind| bind.target.clone()).chain([TOWPATH, TOWPATH_CNI].map(PathBuf::from));
     let parents = targets.filter_map(|target| target.parent().map(Path::to_owned));
     let daemons = users::folders().filter_map(|folder| folder.parent().map(Path::to_owned));
-    let writable = if plan.rootless { parents.chain(daemons).collect() } else { Vec::new() };
+    let empty = EMPTY.map(PathBuf::from);
+    let writable = if plan.rootless { parents.chain(daemons).chain(empty).collect() } else { Vec::new() };
     let layers = place.join("layers");
     let mut builder =
         Builder { plan, layers, root: root.clone(), mounts: mount_points()?, writable, overlays: 0 };
@@ -81,6 +89,16 @@ pub(crate) fn build(place: &Path, plan: &Plan, node: &str) -> anyhow::Result<Pat
     }
     bind(&root, &plan.towpath, Path::new(TOWPATH), true)
         .with_context(|| format!("providing {} as towpath", plan.towpath.display()))?;
+    if let Some(plugin) = &plan.towpath_cni {
+        bind(&root, plugin, Path::new(TOWPATH_CNI), true)
+            .with_context(|| format!("providing {} as towpath-cni", plugin.display()))?;
+    }
+    for folder in EMPTY {
+        let place = inside(&root, Path::new(folder))?;
+        fs::create_dir_all(&place)?;
+        mount("tmpfs", &place, "tmpfs", MountFlags::empty(), c"mode=755")
+            .with_context(|| format!("mounting an empty {folder}"))?;
+    }
     for (target, options) in &spec.tmpfs {
         let place = inside(&root, target)?;
         fs::create_dir_all(&place)?;

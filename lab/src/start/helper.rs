@@ -23,6 +23,9 @@ const MARK: &str = "__towpath-lab";
 /// The step that is no process of the lab itself: it becomes a program of a node.
 const PROGRAM: &str = "program";
 
+/// Names the CNI plugin.
+const CNI: &str = "TOWPATH_CNI";
+
 static SERVES: AtomicBool = AtomicBool::new(false);
 static CHOSEN: OnceLock<PathBuf> = OnceLock::new();
 
@@ -111,6 +114,19 @@ pub(crate) fn program() -> anyhow::Result<PathBuf> {
     let built =
         own.ancestors().skip(1).take(2).map(|folder| folder.join("towpath")).find(|path| path.is_file());
     built.context("no towpath program found for the lab; build it, or name it in TOWPATH_BIN")
+}
+
+/// The CNI plugin of the nodes: `$TOWPATH_CNI`, else `towpath-cni` beside `towpath`, else none.
+pub(crate) fn cni_plugin(towpath: &Path) -> anyhow::Result<Option<PathBuf>> {
+    if let Some(path) = std::env::var_os(CNI) {
+        let path = std::path::absolute(PathBuf::from(path))?;
+        if !path.is_file() {
+            bail!("{CNI} names {}, which is no file; build towpath-cni or correct the path", path.display());
+        }
+        return Ok(Some(path));
+    }
+    let beside = towpath.canonicalize()?.with_file_name("towpath-cni");
+    Ok(beside.is_file().then_some(beside))
 }
 
 /// Leaves the namespaces named by `flags` for new ones.

@@ -31,6 +31,9 @@ pub(crate) struct Plan {
     pub(crate) topology: Topology,
     /// Appears in each node as `/usr/local/bin/towpath`.
     pub(crate) towpath: PathBuf,
+    /// The CNI plugin, where there is one: `/usr/local/bin/towpath-cni` of each node.
+    #[serde(default)]
+    pub(crate) towpath_cni: Option<PathBuf>,
     /// A folder of unpacked packages that nodes see as if installed.
     pub(crate) tools: Option<PathBuf>,
     /// The lab lives in a user namespace: only one user exists in it.

@@ -197,7 +197,7 @@ fn run(scene: &Scene, node: &str, argv: &[String]) -> anyhow::Result<()> {
 
 /// A router that was off has no routes of its earlier life.
 fn forget_routes(scene: &Scene, name: &str) -> anyhow::Result<()> {
-    let netns = scene.netns(name)?;
+    let netns = &scene.netns(name)?;
     // With them go the routes on them. FRR's could not go by themselves: the kernel shows them with the object and its
     // gateway, and takes a request that names both for a mistake.
     netns.ip("nexthop flush")?;

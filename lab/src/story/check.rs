@@ -152,7 +152,7 @@ fn sessions(place: &str, yaml: &Yaml, reader: &mut Reader<'_>) -> Option<Check> 
 
 fn route(place: &str, yaml: &Yaml, reader: &mut Reader<'_>) -> Option<Route> {
     let given = Given::read(&keys::ROUTE, place, yaml, reader.findings);
-    let (node, prefix) = (given.node("node", reader), given.prefix("prefix", reader));
+    let (node, prefix) = (given.place("node", reader), given.prefix("prefix", reader));
     let via: BTreeSet<IpAddr> =
         given.list("via", reader, |name, yaml, reader| reader.address(name, yaml)).into_iter().collect();
     let dev: BTreeSet<String> = given
@@ -174,7 +174,7 @@ fn route(place: &str, yaml: &Yaml, reader: &mut Reader<'_>) -> Option<Route> {
 fn ping(place: &str, yaml: &Yaml, reader: &mut Reader<'_>) -> Option<Check> {
     let given = Given::read(&keys::PING, place, yaml, reader.findings);
     let (from, to, source) =
-        (given.node("from", reader), given.address("to", reader), given.address("source", reader));
+        (given.place("from", reader), given.address("to", reader), given.address("source", reader));
     let size: Option<usize> = given.count("size", reader);
     if size.is_some_and(|size| size > 65_000) {
         let text = format!("{place}: \"size\" is more than a packet holds; use at most 65000");
@@ -187,7 +187,7 @@ fn ping(place: &str, yaml: &Yaml, reader: &mut Reader<'_>) -> Option<Check> {
 fn transfer(place: &str, yaml: &Yaml, reader: &mut Reader<'_>) -> Option<Check> {
     let given = Given::read(&keys::TRANSFER, place, yaml, reader.findings);
     let (from, to, node) =
-        (given.node("from", reader), given.address("to", reader), given.node("node", reader));
+        (given.place("from", reader), given.address("to", reader), given.place("node", reader));
     let (source, bytes) = (given.address("source", reader), given.count("bytes", reader));
     same_family(&given, to, source, reader);
     Some(Check::Transfer {
@@ -210,7 +210,7 @@ fn same_family(given: &Given<'_>, to: Option<IpAddr>, source: Option<IpAddr>, re
 
 fn command(place: &str, yaml: &Yaml, reader: &mut Reader<'_>) -> Option<Check> {
     let given = Given::read(&keys::COMMAND, place, yaml, reader.findings);
-    let node = given.node("node", reader);
+    let node = given.place("node", reader);
     let argv = command_line(&given, "run", reader);
     let exit: Option<u8> = given.count("exit", reader);
     let (stdout, stderr) = (given.text("stdout", reader), given.text("stderr", reader));

@@ -130,7 +130,7 @@ fn pairs(given: &Given<'_>, reader: &mut Reader<'_>) -> Option<Vec<[String; 2]>>
     let mut pairs = Vec::new();
     for list in lists {
         let items = crate::file::fields::sequence(&name, list, reader.findings);
-        let nodes: Vec<String> = items.iter().filter_map(|item| reader.node(&name, item)).collect();
+        let nodes: Vec<String> = items.iter().filter_map(|item| reader.place(&name, item)).collect();
         match <[String; 2]>::try_from(nodes) {
             Ok([a, b]) if a == b => {
                 reader

@@ -165,7 +165,7 @@ fn not_ours_to_edit(topology: &Topology, node: &str, file: &Path) -> Option<Stri
 
 fn run(place: &str, yaml: &Yaml, reader: &mut Reader<'_>) -> Option<Event> {
     let given = Given::read(&keys::RUN, place, yaml, reader.findings);
-    let node = given.node("node", reader);
+    let node = given.place("node", reader);
     let argv = command_line(&given, "command", reader);
     Some(Event::Run { node: node?, argv: argv? })
 }

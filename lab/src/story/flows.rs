@@ -277,7 +277,7 @@ fn side(scene: &Scene, class: &Class, node: &str) -> anyhow::Result<Side> {
         None => global_addresses(scene, node)?,
     };
     Ok(Side {
-        netns: scene.netns(node)?.clone(),
+        netns: scene.netns(node)?,
         v4: addresses.v4.filter(|_| class.ipv4),
         v6: addresses.v6.filter(|_| class.ipv6),
     })
@@ -299,7 +299,9 @@ fn global_addresses(scene: &Scene, name: &str) -> anyhow::Result<Addresses> {
     };
     let mut found = Addresses::default();
     for interface in interfaces.as_array().into_iter().flatten() {
-        if interface["ifname"].as_str().is_some_and(|name| name == "eth0" && !is_link(name)) {
+        // A namespace inside a node has no part in the management network.
+        let managed = |device: &str| device == "eth0" && !name.contains('/') && !is_link(device);
+        if interface["ifname"].as_str().is_some_and(managed) {
             continue;
         }
         for address in interface["addr_info"].as_array().into_iter().flatten() {

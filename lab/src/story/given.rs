@@ -153,6 +153,11 @@ impl<'y> Given<'y> {
         reader.node(&self.name(name), yaml)
     }
 
+    pub(super) fn place(&self, name: &str, reader: &mut Reader<'_>) -> Option<String> {
+        let yaml = self.get(name)?;
+        reader.place(&self.name(name), yaml)
+    }
+
     pub(super) fn word(
         &self,
         name: &str,
@@ -218,13 +223,35 @@ impl Reader<'_> {
     /// The name of a node that the topology has.
     pub(super) fn node(&mut self, name: &str, yaml: &Yaml) -> Option<String> {
         let at = self.parsed(name, yaml, "", |text| Some(text.to_owned()))?;
-        if self.topology.nodes.contains_key(&at) {
-            return Some(at);
+        self.known(name, yaml.line, &at, "use one of the topology's nodes").then_some(at)
+    }
+
+    /// A node that the topology has, or NODE/NETNS: a network namespace in one, which must be there when the
+    /// story is played.
+    pub(super) fn place(&mut self, name: &str, yaml: &Yaml) -> Option<String> {
+        let at = self.parsed(name, yaml, "", |text| Some(text.to_owned()))?;
+        let (node, netns) =
+            at.split_once('/').map_or((at.as_str(), None), |(node, netns)| (node, Some(netns)));
+        if let Some(netns) = netns.filter(|netns| matches!(*netns, "" | "." | "..") || netns.contains('/')) {
+            let text = format!(
+                "{name}: \"{netns}\" in \"{at}\" is no name of a network namespace; write NODE/NETNS, such as node1/pod1"
+            );
+            self.findings.refuse(yaml.line, text);
+            return None;
         }
-        let hint = did_you_mean(&at, self.topology.nodes.keys().map(String::as_str));
-        let hint = if hint == "remove it" { "use one of the topology's nodes".to_owned() } else { hint };
-        self.findings.refuse(yaml.line, format!("{name}: the topology has no node \"{at}\"; {hint}"));
-        None
+        let otherwise =
+            "use one of the topology's nodes, or NODE/NETNS for a network namespace in one, such as a pod";
+        self.known(name, yaml.line, node, otherwise).then_some(at)
+    }
+
+    fn known(&mut self, name: &str, line: usize, node: &str, otherwise: &str) -> bool {
+        if self.topology.nodes.contains_key(node) {
+            return true;
+        }
+        let hint = did_you_mean(node, self.topology.nodes.keys().map(String::as_str));
+        let hint = if hint == "remove it" { otherwise.to_owned() } else { hint };
+        self.findings.refuse(line, format!("{name}: the topology has no node \"{node}\"; {hint}"));
+        false
     }
 
     /// A link's end that the topology has, as NODE:INTERFACE.

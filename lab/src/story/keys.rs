@@ -29,6 +29,8 @@ pub(super) enum Takes {
     Text,
     /// The name of a node of the topology.
     Node,
+    /// The name of a node of the topology, or NODE/NETNS: a named network namespace in it.
+    Place,
     /// NODE:INTERFACE of a link of the topology.
     End,
     /// The name of a traffic class.
@@ -77,18 +79,18 @@ pub(super) static FILE: Section = Section {
 
 pub(super) static CLASS: Section = Section {
     name: "class",
-    doc: "Flows between two nodes, or between several pairs.",
+    doc: "Flows between two nodes or pods, or between several pairs.",
     one: false,
     keys: &[
         needed(
             "between",
-            Takes::Either(&[Takes::List(&Takes::Node), Takes::List(&Takes::List(&Takes::Node))]),
-            "Two nodes, or a list of pairs; flows run both ways.",
+            Takes::Either(&[Takes::List(&Takes::Place), Takes::List(&Takes::List(&Takes::Place))]),
+            "Two nodes or pods (NODE/NETNS), or a list of pairs; flows run both ways.",
         ),
         key(
             "addresses",
             Takes::Named(&Takes::List(&Takes::Address)),
-            "Addresses of a node, at most one of each family; default: its first global ones, not those of the management network.",
+            "Addresses of a node or pod, at most one of each family; default: its first global ones, not those of the management network.",
         ),
         key(
             "protocol",
@@ -157,7 +159,7 @@ pub(super) static EVENT: Section = Section {
         key(
             "start",
             Takes::Node,
-            "Its main process starts again; a node that died forwards again, without the routes of its earlier life.",
+            "Its main process starts again; a node that died forwards again, without the routes and the pods of its earlier life.",
         ),
         key("restart", Takes::Node, "kill -9 of its main process, then start."),
         key("pause", Takes::Node, "Its main process is frozen (SIGSTOP)."),
@@ -206,7 +208,7 @@ pub(super) static RUN: Section = Section {
     doc: "A command, split like shell words.",
     one: false,
     keys: &[
-        needed("node", Takes::Node, "The node."),
+        needed("node", Takes::Place, "The node, or NODE/NETNS: a network namespace in it."),
         needed("command", Takes::Text, "The command and its arguments; nothing is expanded."),
     ],
 };
@@ -269,7 +271,7 @@ pub(super) static ROUTE: Section = Section {
     doc: "The route with the lowest metric that fits.",
     one: false,
     keys: &[
-        needed("node", Takes::Node, "The node."),
+        needed("node", Takes::Place, "The node, or NODE/NETNS: a network namespace in it."),
         needed("prefix", Takes::Prefix, "The prefix, exactly."),
         key(
             "nexthops",
@@ -287,7 +289,7 @@ pub(super) static PING: Section = Section {
     doc: "Who asks whom.",
     one: false,
     keys: &[
-        needed("from", Takes::Node, "The node that asks."),
+        needed("from", Takes::Place, "The node or pod (NODE/NETNS) that asks."),
         needed("to", Takes::Address, "The address that answers."),
         key("source", Takes::Address, "The source address; default: the kernel chooses."),
         key("size", Takes::Count, "Bytes after the ICMP header; default 32."),
@@ -299,9 +301,9 @@ pub(super) static TRANSFER: Section = Section {
     doc: "Who sends what to whom.",
     one: false,
     keys: &[
-        needed("from", Takes::Node, "The node that sends."),
+        needed("from", Takes::Place, "The node or pod (NODE/NETNS) that sends."),
         needed("to", Takes::Address, "The address that receives."),
-        needed("node", Takes::Node, "The node that has this address."),
+        needed("node", Takes::Place, "The node or pod (NODE/NETNS) that has this address."),
         key("source", Takes::Address, "The source address; default: the kernel chooses."),
         key("bytes", Takes::Count, "How many; default 1000000."),
     ],
@@ -312,7 +314,7 @@ pub(super) static COMMAND: Section = Section {
     doc: "A command, split like shell words, and how it ends.",
     one: false,
     keys: &[
-        needed("node", Takes::Node, "The node."),
+        needed("node", Takes::Place, "The node, or NODE/NETNS: a network namespace in it."),
         needed("run", Takes::Text, "The command and its arguments; nothing is expanded."),
         key("exit", Takes::Count, "Its exit code; default 0."),
         key("stdout", Takes::Text, "A text its output contains."),

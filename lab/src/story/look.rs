@@ -120,7 +120,7 @@ impl<'l> Look<'l> {
         let all = self.routes.entry((want.node.clone(), ipv4)).or_insert_with(|| {
             scene
                 .netns(&want.node)
-                .and_then(|netns| routes(netns, ipv4))
+                .and_then(|netns| routes(&netns, ipv4))
                 .map_err(|error| format!("{error:#}"))
         });
         let destination = (want.prefix.addr(), want.prefix.prefix_len());
@@ -144,7 +144,7 @@ impl<'l> Look<'l> {
 
     fn ping(&self, from: &str, to: IpAddr, source: Option<IpAddr>, size: usize) -> Result<(), String> {
         let netns = self.scene.netns(from).map_err(|error| format!("{error:#}"))?;
-        match echo::ping_of(size, netns, source, to, 1, PING) {
+        match echo::ping_of(size, &netns, source, to, 1, PING) {
             Ok(answers) if answers.iter().all(Option::is_some) => Ok(()),
             Ok(_) => Err(format!("no answer within {} ms", PING.as_millis())),
             Err(error) => Err(format!("{error:#}")),
@@ -161,7 +161,7 @@ impl<'l> Look<'l> {
     ) -> Result<(), String> {
         let transfer = || {
             let (client, server) = (self.scene.netns(from)?, self.scene.netns(node)?);
-            tcp::transfer(client, source, server, SocketAddr::new(to, 0), bytes, TRANSFER)
+            tcp::transfer(&client, source, &server, SocketAddr::new(to, 0), bytes, TRANSFER)
         };
         transfer().map(drop).map_err(|error| format!("{error:#}"))
     }
@@ -224,7 +224,7 @@ pub(super) fn passed(
     node: &str,
     before: &BTreeMap<String, Interfaces>,
 ) -> anyhow::Result<u64> {
-    let now = Interfaces::read(scene.netns(node)?)?;
+    let now = Interfaces::read(&scene.netns(node)?)?;
     let since = before.get(node).map_or_else(|| now.clone(), |before| now.since(before));
     Ok(since.0.iter().filter(|(name, _)| *name != "lo").map(|(_, counters)| counters.rx_packets).sum())
 }

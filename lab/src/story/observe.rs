@@ -60,7 +60,7 @@ impl Observers {
         };
         let began = Instant::now().checked_sub(scene.clock()).unwrap_or_else(Instant::now);
         for (node, speaker) in scene.speakers() {
-            let netns = scene.netns(node.name())?.clone();
+            let netns = scene.netns(node.name())?;
             observers.kernels.push(watch_routes(node.name(), netns, began, Arc::clone(&observers.seen))?);
             let told = Told {
                 node: node.name().to_owned(),

@@ -36,6 +36,7 @@ fn takes(takes_: &Takes, below: &mut Vec<&'static Section>) -> String {
     match takes_ {
         Takes::Text => "text".to_owned(),
         Takes::Node => "node".to_owned(),
+        Takes::Place => "node or NODE/NETNS".to_owned(),
         Takes::End => "NODE:INTERFACE".to_owned(),
         Takes::Class => "class".to_owned(),
         Takes::Address => "address".to_owned(),

@@ -94,7 +94,7 @@ fn read(scene: &Scene, node: &Node) -> anyhow::Result<Tables> {
     }
     tables.received = by_neighbor(ask(node, &["routes", "received"])?);
     tables.advertised = by_neighbor(ask(node, &["routes", "advertised"])?);
-    let netns = scene.netns(node.name())?;
+    let netns = &scene.netns(node.name())?;
     for ipv4 in [true, false] {
         for route in routes(netns, ipv4)?.iter().filter(|route| ours(route)) {
             let prefix =

@@ -61,12 +61,18 @@ impl Scene {
         self.began.elapsed()
     }
 
+    /// A node, or a network namespace in it.
     pub(crate) fn node(&self, name: &str) -> anyhow::Result<Node> {
-        Ok(self.lab.find(name)?)
+        Ok(self.lab.locate(name)?)
     }
 
-    pub(crate) fn netns(&self, node: &str) -> anyhow::Result<&Netns> {
-        self.netns.get(node).with_context(|| format!("node {node} has no network of its own"))
+    /// The network of a node, or of a network namespace in it, as it is now: pods come and go.
+    pub(crate) fn netns(&self, place: &str) -> anyhow::Result<Netns> {
+        if place.contains('/') {
+            return Netns::open(&self.node(place)?.netns_path()?);
+        }
+        let netns = self.netns.get(place).cloned();
+        netns.with_context(|| format!("node {place} has no network of its own"))
     }
 
     /// Every node that has a network of its own, by name.

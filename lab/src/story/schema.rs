@@ -54,6 +54,7 @@ fn define(section: &Section, definitions: &mut Map<String, Value>) {
 fn takes(takes_: &Takes, definitions: &mut Map<String, Value>) -> Value {
     match takes_ {
         Takes::Text | Takes::Node | Takes::Class => json!({"type": "string"}),
+        Takes::Place => json!({"type": "string", "pattern": "^[^/]+(/[^/]+)?$"}),
         Takes::End => json!({"type": "string", "pattern": "^[^:]+:.+$"}),
         Takes::Address => json!({"type": "string", "anyOf": [{"format": "ipv4"}, {"format": "ipv6"}]}),
         Takes::Prefix => json!({"type": "string", "pattern": "^[0-9a-fA-F.:]+/[0-9]+$"}),

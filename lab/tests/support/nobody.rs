@@ -30,7 +30,7 @@ impl Nobody {
     pub(crate) fn run(&self, args: &[&str]) -> Output {
         let mut command = Command::new(&self.runner);
         command.args(args).env("XDG_RUNTIME_DIR", &self.run_dir).env("D", "{kind: linux, image: alpine}");
-        command.env_remove("TOWPATH_BIN").env_remove("TOWPATH_TOOLS");
+        command.env_remove("TOWPATH_BIN").env_remove("TOWPATH_CNI").env_remove("TOWPATH_TOOLS");
         command.uid(NOBODY).gid(NOBODY).current_dir("/").output().unwrap()
     }
 }
