@@ -5,6 +5,7 @@
 //! user namespace in which the caller is root).
 
 pub mod agent;
+pub mod cni;
 pub mod fabric;
 pub mod feeder;
 pub mod interop;

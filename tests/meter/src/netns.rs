@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,6 +42,12 @@ impl Netns {
     pub fn open(path: &Path) -> anyhow::Result<Self> {
         let file = File::open(path).with_context(|| format!("opening the namespace {}", path.display()))?;
         Ok(Self(Arc::new(file.into())))
+    }
+
+    /// A path of the namespace for other programs, such as a CNI plugin; good while this process holds it.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), self.0.as_raw_fd()))
     }
 
     /// A new namespace without a name, with `lo` up.
@@ -119,12 +125,13 @@ impl Netns {
     /// With the words of `ip`.
     pub fn link(&self, ours: (&str, &[&str]), other: &Self, theirs: (&str, &[&str])) -> anyhow::Result<()> {
         let index = NEXT_IFINDEX.fetch_add(2, std::sync::atomic::Ordering::Relaxed);
-        let place = format!("/proc/{}/fd/{}", std::process::id(), other.0.as_raw_fd());
+        let place = other.path();
         self.ip(&format!(
-            "link add {} index {index} type veth peer name {} index {} netns {place}",
+            "link add {} index {index} type veth peer name {} index {} netns {}",
             ours.0,
             theirs.0,
-            index + 1
+            index + 1,
+            place.display()
         ))?;
         for (netns, (name, addresses)) in [(self, ours), (other, theirs)] {
             for address in addresses {
