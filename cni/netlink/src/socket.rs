@@ -123,22 +123,42 @@ impl Socket {
     ///
     /// # Errors
     /// What the socket says.
-    pub fn outcomes(&mut self, mut batch: Batch) -> Result<Vec<Result<(), Refused>>, Error> {
+    pub fn outcomes(&mut self, batch: Batch) -> Result<Vec<Result<(), Refused>>, Error> {
+        self.converse(batch, |_, _| {})
+    }
+
+    /// As [`Socket::outcomes`], for a batch that also asks: `each` gets what answers the request of that place.
+    ///
+    /// # Errors
+    /// What the socket says.
+    pub fn converse(
+        &mut self,
+        mut batch: Batch,
+        mut each: impl FnMut(usize, &Message<'_>),
+    ) -> Result<Vec<Result<(), Refused>>, Error> {
         if batch.is_empty() {
             return Ok(Vec::new());
+        }
+        let transaction = !batch.brackets.is_empty();
+        if !transaction {
+            batch.acknowledge_last();
         }
         let first = self.number(&mut batch);
         self.send("sending", &batch.bytes)?;
         let mut outcomes: Vec<Option<Result<(), Refused>>> = vec![None; batch.requests.len()];
         let mut missing = outcomes.len();
-        while missing > 0 {
+        let mut ended = false;
+        while !ended {
             let mut bracket_refused = None;
             self.receive("waiting for acknowledgements", |message| {
+                let index = message.sequence.wrapping_sub(first) as usize;
                 if message.kind != NLMSG_ERROR {
+                    if index < batch.requests.len() {
+                        each(index, message);
+                    }
                     return;
                 }
                 let (errno, text) = verdict(message);
-                let index = message.sequence.wrapping_sub(first) as usize;
                 if let (Some(slot), Some((doing, _))) = (outcomes.get_mut(index), batch.requests.get(index)) {
                     missing -= usize::from(slot.is_none());
                     let refused = Refused { doing, errno, text };
@@ -151,10 +171,12 @@ impl Socket {
             if let Some(refused) = bracket_refused {
                 return Err(refused.into());
             }
-            // Of a refused transaction not every request is answered; what is, came with the first datagram's kin.
-            if missing > 0 && !batch.brackets.is_empty() && outcomes.iter().flatten().any(Result::is_err) {
-                break;
-            }
+            // Refusals come in order, so the last word of a plain batch leaves nothing to wait for. Of a refused
+            // transaction not every request is answered; what is, came with the first datagram's kin.
+            ended = match transaction {
+                false => outcomes.last().is_some_and(Option::is_some),
+                true => missing == 0 || outcomes.iter().flatten().any(Result::is_err),
+            };
         }
         Ok(outcomes.into_iter().map(|outcome| outcome.unwrap_or(Ok(()))).collect())
     }
@@ -326,5 +348,18 @@ mod tests {
             assert!(matches!(refused.errno, libc::ENODEV | libc::EPERM), "{refused}");
             assert!(refused.to_string().starts_with("setting nothing: "), "{refused}");
         }
+    }
+    #[test]
+    fn a_batch_asks_and_changes_in_one_conversation() {
+        let mut socket = Socket::route().unwrap();
+        let mut batch = Batch::new();
+        batch.request("setting nothing", RTM_SETLINK, 0, |body| body.header(&ifinfomsg(0x7fff_ff01)));
+        for _ in 0..2 {
+            batch.request("asking for lo", RTM_GETLINK, 0, |body| body.header(&ifinfomsg(1)));
+        }
+        let mut answers = Vec::new();
+        let outcomes = socket.converse(batch, |index, message| answers.push((index, message.kind))).unwrap();
+        assert_eq!(answers, [(1, 16), (2, 16)]);
+        assert!(outcomes[0].is_err() && outcomes[1..] == [Ok(()), Ok(())], "{outcomes:?}");
     }
 }

@@ -61,6 +61,18 @@ impl Batch {
         self.bracket(NFNL_MSG_BATCH_END, None);
     }
 
+    /// Leaves the acknowledgement to the last request: the kernel works in order and reports each refusal unasked, so
+    /// that its last word says all, and one message comes back instead of many.
+    pub(crate) fn acknowledge_last(&mut self) {
+        let Some((_, earlier)) = self.requests.split_last() else { return };
+        for (_, start) in earlier {
+            if let Some(flags) = self.bytes.get_mut(start + 6..start + 8) {
+                let kept = u16::from_ne_bytes([flags[0], flags[1]]) & !ACK;
+                flags.copy_from_slice(&kept.to_ne_bytes());
+            }
+        }
+    }
+
     fn bracket(&mut self, kind: u16, generation: Option<u32>) {
         self.brackets.push(self.bytes.len());
         let [high, low] = NFNL_SUBSYS_NFTABLES.to_be_bytes();
