@@ -11,9 +11,33 @@
 //! detect on a wire with two ends, so nothing is asked on it, nothing is waited for, and a node without a default route
 //! serves its pods like any other. No command is run.
 
+mod attach;
+mod detach;
+mod error;
+mod link;
+mod netns;
+mod routes;
+mod rtnetlink;
+mod sysctls;
+
 pub mod names;
+pub mod node;
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+pub use attach::attach;
+pub use detach::detach;
+pub use error::PodError;
+pub use netns::{Identity, Netns, NetnsError};
 
 use crate::{Addresses, IfName};
+
+/// The pod's IPv4 gateway: link-local, the same for each pod, and an address of nobody. The pod knows its hardware
+/// address, so nobody is asked for it.
+pub const GATEWAY_V4: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
+
+/// The pod's IPv6 gateway: an address of the host end.
+pub const GATEWAY_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 
 /// Hardware address of every host end. One for all of them: a pod that is restored elsewhere still knows its gateway.
 pub const HOST_MAC: [u8; 6] = [0xee; 6];
@@ -43,4 +67,17 @@ pub struct Wire {
     /// Whether 127.0.0.1 of the node may reach the pod, for host ports on it. Off, unless it is asked for:
     /// CVE-2020-8558.
     pub route_localnet: bool,
+}
+
+/// A wire that was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attached {
+    /// Index of the host end, on the node.
+    pub host_ifindex: u32,
+    /// Index of the pod end, in the pod.
+    pub pod_ifindex: u32,
+    /// [`HOST_MAC`].
+    pub host_mac: [u8; 6],
+    /// The pod end's hardware address.
+    pub pod_mac: [u8; 6],
 }

@@ -1,0 +1,259 @@
+//! Making a wire, or nothing.
+//!
+//! Three conversations: the node (the pair), the pod (everything in it), the node again (addresses, routes,
+//! neighbours). The host end goes up first, so that the pod's finds its carrier and each address and route is made on
+//! a link that works. Nothing waits for anything to settle.
+
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+
+use netlink::{Batch, Refused, Socket};
+
+use super::link::Link;
+use super::netns::Netns;
+use super::rtnetlink::{
+    RT_TABLE_LOCAL, RT_TABLE_MAIN, RTM_GETLINK, RTPROT_STATIC, Route, add_address, add_route, configure_v4,
+    create_pair, host_bits, mark, no_address_of_its_own, set_neighbour, up, which_link,
+};
+use super::{Attached, GATEWAY_V4, GATEWAY_V6, HOST_MAC, PodError, Wire, routes, sysctls};
+
+/// IPv6 routes without a priority get 1024, which would leave one of BGP for the same address (a pod with a static
+/// address that moved here) in front. 0 means that default.
+const HOST_ROUTE_PRIORITY_V6: u32 = 1;
+/// Routes of a pod's further interfaces: this and the interface's index.
+const SECOND_PRIORITY: u32 = 4096;
+const LINK_LOCAL_BITS: u8 = 64;
+
+type Outcomes = Vec<Result<(), Refused>>;
+
+/// Makes the wire. On failure nothing of it stays.
+///
+/// An interface that the pod has already is an error and stays untouched. What an earlier ADD of the same attachment
+/// left when it was killed is replaced.
+///
+/// # Errors
+/// [`PodError`], naming what the kernel refused.
+pub fn attach(netns: &Netns, wire: &Wire) -> Result<Attached, PodError> {
+    check_usable(wire)?;
+    let mut node = Socket::route()?;
+    remove_leftover(&mut node, netns, wire)?;
+    let host = make_pair(&mut node, netns, wire)?;
+    connect(&mut node, netns, wire, &host).or_else(|failure| undo(&mut node, &host, failure))?;
+    Ok(Attached {
+        host_ifindex: host.index,
+        pod_ifindex: host.peer_index,
+        host_mac: HOST_MAC,
+        pod_mac: wire.pod_mac,
+    })
+}
+
+fn undo<T>(node: &mut Socket, host: &Link, failure: PodError) -> Result<T, PodError> {
+    Err(match Link::delete(node, host.index) {
+        Ok(()) => failure,
+        Err(undoing) => PodError::NotUndone { failure: Box::new(failure), undoing, name: host.name.clone() },
+    })
+}
+
+fn check_usable(wire: &Wire) -> Result<(), PodError> {
+    let least = if wire.addresses.v6.is_some() { 1280 } else { 68 };
+    if !(least..=65535).contains(&wire.mtu_bytes) {
+        let family = if least == 1280 { " with an IPv6 address" } else { "" };
+        return Err(PodError::Unusable(format!(
+            "mtu {} cannot be a pod's{family}: use {least} to 65535",
+            wire.mtu_bytes
+        )));
+    }
+    let [first, ..] = wire.pod_mac;
+    if first & 1 != 0 || wire.pod_mac == [0; 6] || wire.pod_mac == HOST_MAC {
+        return Err(PodError::Unusable(format!(
+            "mac {} cannot be a pod's: use a unicast address other than zero and {}",
+            mac_text(wire.pod_mac),
+            mac_text(HOST_MAC)
+        )));
+    }
+    Ok(())
+}
+
+pub(super) fn mac_text(mac: [u8; 6]) -> String {
+    mac.map(|octet| format!("{octet:02x}")).join(":")
+}
+
+/// A killed ADD leaves a host end of ours whose other end is not the interface that is now asked for.
+fn remove_leftover(node: &mut Socket, netns: &Netns, wire: &Wire) -> Result<(), PodError> {
+    let Some(found) = Link::named(node, wire.host_ifname.as_str())? else {
+        return Ok(());
+    };
+    if found.alias != wire.mark {
+        return Err(PodError::ForeignLink { name: found.name, alias: found.alias });
+    }
+    let in_pod = netns.enter(|| Link::named(&mut Socket::route()?, wire.ifname.as_str()));
+    if in_pod.map_err(PodError::Enter)??.is_some() {
+        return Err(PodError::InterfaceExists { ifname: wire.ifname.to_string() });
+    }
+    Ok(Link::delete(node, found.index)?)
+}
+
+/// Makes and marks both ends in one system call, so that a kill leaves either nothing or what is known for ours.
+fn make_pair(node: &mut Socket, netns: &Netns, wire: &Wire) -> Result<Link, PodError> {
+    let name = wire.host_ifname.as_str();
+    let mut batch = Batch::new();
+    create_pair(&mut batch, wire, netns.as_fd());
+    mark(&mut batch, name, &wire.mark, &sysctls::host_v4(wire));
+    batch.request("looking for the host end", RTM_GETLINK, 0, |body| which_link(body, 0, Some(name)));
+    let mut host = None;
+    let outcomes = node.converse(batch, |_, message| host = host.take().or_else(|| Link::parse(message)))?;
+    let mut outcomes = outcomes.into_iter();
+    match outcomes.next() {
+        // The host end's name was free, so it is the other end's.
+        Some(Err(refused)) if refused.errno == libc::EEXIST => {
+            return Err(PodError::InterfaceExists { ifname: wire.ifname.to_string() });
+        }
+        Some(Err(refused)) => return Err(refused.into()),
+        _ => {}
+    }
+    let host = host.ok_or_else(|| PodError::Gone { what: name.to_owned() })?;
+    match outcomes.find_map(Result::err) {
+        Some(refused) => undo(node, &host, refused.into()),
+        None => Ok(host),
+    }
+}
+
+fn connect(node: &mut Socket, netns: &Netns, wire: &Wire, host: &Link) -> Result<(), PodError> {
+    sysctls::write_v6(host, wire, sysctls::host_v6(wire))?;
+    let mut batch = Batch::new();
+    if wire.addresses.v6.is_some() {
+        no_address_of_its_own(&mut batch, host.index);
+    }
+    up(&mut batch, host.index, "setting the host end up");
+    node.exchange(batch)?;
+    netns.enter(|| in_pod(wire, host.peer_index)).map_err(PodError::Enter)??;
+    on_node(node, wire, host)
+}
+
+/// Everything inside the pod.
+fn in_pod(wire: &Wire, index: u32) -> Result<(), PodError> {
+    let gone = || PodError::Gone { what: format!("{} in the pod", wire.ifname) };
+    let mut socket = Socket::route()?;
+    let pod = Link::of_index(&mut socket, index)?.ok_or_else(gone)?;
+    sysctls::write_v6(&pod, wire, sysctls::pod_v6(wire))?;
+
+    let mut batch = Batch::new();
+    configure_v4(&mut batch, index, &sysctls::POD_V4);
+    up(&mut batch, index, "setting the pod end up");
+    for address in wire.addresses.iter() {
+        let gateway = gateway(address);
+        add_address(&mut batch, "giving the pod its address", index, address, host_bits(address));
+        set_neighbour(&mut batch, "telling the pod its gateway's hardware address", index, gateway, HOST_MAC);
+    }
+    socket.exchange(batch)?;
+
+    let pod_routes = pod_routes(wire, index, None);
+    let (outcomes, pod) = add_routes(&mut socket, &pod_routes, index)?;
+    let taken =
+        |outcome: &Result<(), Refused>| matches!(outcome, Err(refused) if refused.errno == libc::EEXIST);
+    if outcomes.iter().any(taken) {
+        // The pod has a first interface already. This one's routes stand behind its, for those who bind to this one.
+        let pod_routes = self::pod_routes(wire, index, Some(SECOND_PRIORITY + index));
+        all(add_routes(&mut socket, &pod_routes, index)?.0)?;
+    } else {
+        all(outcomes)?;
+    }
+    let pod = pod.ok_or_else(gone)?;
+    unless_overwritten(sysctls::differences(&pod, &sysctls::POD_V4, sysctls::pod_v6(wire)))
+}
+
+/// The routes to the pod and what goes with them.
+fn on_node(node: &mut Socket, wire: &Wire, host: &Link) -> Result<(), PodError> {
+    let mut batch = Batch::new();
+    if wire.addresses.v6.is_some() {
+        let gateway = IpAddr::V6(GATEWAY_V6);
+        add_address(&mut batch, "giving the host end fe80::1", host.index, gateway, LINK_LOCAL_BITS);
+    }
+    for address in wire.addresses.iter() {
+        let doing = "telling the node the pod's hardware address";
+        set_neighbour(&mut batch, doing, host.index, address, wire.pod_mac);
+    }
+    node.exchange(batch)?;
+
+    let host_routes: Vec<Route> =
+        wire.addresses.iter().map(|address| host_route(wire, host, address)).collect();
+    let (outcomes, found) = add_routes(node, &host_routes, host.index)?;
+    for (address, outcome) in wire.addresses.iter().zip(outcomes) {
+        let Err(refused) = outcome else { continue };
+        return Err(match (refused.errno, wire.sources.same_family(address)) {
+            (libc::EEXIST, _) => {
+                PodError::RouteTaken { address, held: routes::holder(node, wire.table, address)? }
+            }
+            (libc::EINVAL, Some(source_address)) => {
+                PodError::Source { address, source_address, reason: refused }
+            }
+            _ => refused.into(),
+        });
+    }
+    let found = found.ok_or_else(|| PodError::Gone { what: host.name.clone() })?;
+    unless_overwritten(sysctls::differences(&found, &sysctls::host_v4(wire), sysctls::host_v6(wire)))
+}
+
+fn host_route(wire: &Wire, host: &Link, address: IpAddr) -> Route {
+    Route {
+        doing: "adding the node's route to the pod",
+        destination: Some(address),
+        gateway: None,
+        index: host.index,
+        table: wire.table,
+        protocol: wire.protocol,
+        source: wire.sources.same_family(address),
+        priority: address.is_ipv6().then_some(HOST_ROUTE_PRIORITY_V6),
+    }
+}
+
+/// To the gateways, and by them to everything else. And to the pod itself: the kernel takes in what is sent to a new
+/// IPv6 address only when a worker of its own has added a route for it, also when there is nothing to detect. That
+/// may be later than the first packet.
+fn pod_routes(wire: &Wire, index: u32, priority: Option<u32>) -> Vec<Route> {
+    let route = |doing, destination, gateway| {
+        let (table, protocol) = (RT_TABLE_MAIN, RTPROT_STATIC);
+        Route { doing, destination, gateway, index, table, protocol, source: None, priority }
+    };
+    let gateways = wire
+        .addresses
+        .v4
+        .map(|_| route("adding the pod's route to its gateway", Some(GATEWAY_V4.into()), None));
+    let own = wire.addresses.v6.map(|v6| {
+        let doing = "adding the pod's route to itself";
+        Route { table: RT_TABLE_LOCAL, ..route(doing, Some(v6.into()), None) }
+    });
+    let defaults = wire
+        .addresses
+        .iter()
+        .map(|address| route("adding the pod's default route", None, Some(gateway(address))));
+    gateways.into_iter().chain(own).chain(defaults).collect()
+}
+
+/// What became of each route, and the link as it is afterwards. Asking for the link also makes a kernel from 6.9 on
+/// act upon its carrier at once: until then what is sent on it is dropped.
+fn add_routes(
+    socket: &mut Socket,
+    routes: &[Route],
+    index: u32,
+) -> Result<(Outcomes, Option<Link>), PodError> {
+    let mut batch = Batch::new();
+    routes.iter().for_each(|route| add_route(&mut batch, route));
+    batch.request("reading the link back", RTM_GETLINK, 0, |body| which_link(body, index, None));
+    let mut link = None;
+    let outcomes =
+        socket.converse(batch, |_, message| link = link.take().or_else(|| Link::parse(message)))?;
+    Ok((outcomes, link))
+}
+
+fn all(outcomes: Outcomes) -> Result<(), PodError> {
+    outcomes.into_iter().find_map(Result::err).map_or(Ok(()), |refused| Err(refused.into()))
+}
+
+fn unless_overwritten(differences: Vec<String>) -> Result<(), PodError> {
+    if differences.is_empty() { Ok(()) } else { Err(PodError::Overwritten(differences)) }
+}
+
+fn gateway(address: IpAddr) -> IpAddr {
+    if address.is_ipv4() { GATEWAY_V4.into() } else { GATEWAY_V6.into() }
+}

@@ -1,0 +1,270 @@
+//! The wire of a pod in the real kernel: node and pods are network namespaces of the test's own.
+
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+use std::fs::File;
+use std::os::fd::AsRawFd as _;
+use std::path::Path;
+use std::time::Duration;
+
+use cni::pod::{self, Netns, PodError, Wire, names};
+use cni::{Addresses, Attachment, ContainerId, IfName, NetworkName};
+use meter::netns::Netns as Space;
+use meter::wait::until;
+
+/// A pod that wants this wire.
+struct Pod {
+    space: Space,
+    file: File,
+    wire: Wire,
+}
+
+impl Pod {
+    fn new(id: &str, addresses: &[&str]) -> Self {
+        let space = Space::fresh().unwrap();
+        let file = space.run(|| Ok(File::open("/proc/thread-self/ns/net")?)).unwrap();
+        let attachment = attachment(id, "eth0");
+        Self { wire: wire(&attachment, addresses), space, file }
+    }
+
+    fn netns(&self) -> Netns {
+        Netns::open(Path::new(&format!("/proc/self/fd/{}", self.file.as_raw_fd())), false).unwrap()
+    }
+
+    fn attach(&self, node: &Space) -> Result<pod::Attached, PodError> {
+        node.run(|| Ok(pod::attach(&self.netns(), &self.wire))).unwrap()
+    }
+
+    fn detach(&self, node: &Space) -> Result<bool, PodError> {
+        node.run(|| Ok(pod::detach(&self.wire.host_ifname))).unwrap()
+    }
+}
+
+fn attachment(id: &str, ifname: &str) -> Attachment {
+    Attachment {
+        network: NetworkName::parse("net").unwrap(),
+        container_id: ContainerId::parse(id).unwrap(),
+        ifname: IfName::parse(ifname).unwrap(),
+    }
+}
+
+fn wire(attachment: &Attachment, addresses: &[&str]) -> Wire {
+    Wire {
+        host_ifname: names::host_ifname(attachment),
+        ifname: attachment.ifname.clone(),
+        addresses: some(addresses),
+        pod_mac: names::pod_mac(attachment),
+        mtu_bytes: 1500,
+        table: 254,
+        protocol: 200,
+        sources: Addresses::default(),
+        mark: names::mark(attachment),
+        route_localnet: false,
+    }
+}
+
+fn some(addresses: &[&str]) -> Addresses {
+    let mut some = Addresses::default();
+    addresses.iter().for_each(|address| some.set(address.parse().unwrap()));
+    some
+}
+
+/// A node with both kinds of forwarding, an address of each family on lo, and no route to anywhere.
+fn node() -> Space {
+    let node = Space::fresh().unwrap();
+    node.ip("address add 192.0.2.10/32 dev lo").unwrap();
+    node.ip("address add 2001:db8:1::10/128 dev lo nodad").unwrap();
+    node.sysctl("net/ipv4/ip_forward", "1").unwrap();
+    node.sysctl("net/ipv6/conf/all/forwarding", "1").unwrap();
+    // The kernel adds an IPv6 address's own route in its own time.
+    let own_route = || Ok(node.ip("-6 route show table local")?.contains("2001:db8:1::10").then_some(()));
+    until(Duration::from_secs(5), "the node's own IPv6 route", own_route).unwrap();
+    node
+}
+
+/// The first packet arrives, and its answer: there is one, and 200 ms.
+fn first_packet(from: &Space, to: &str) {
+    let out = from.exec(&["ping", "-n", "-c1", "-W0.2", to]).unwrap();
+    let routes = [from.ip("route").unwrap(), from.ip("-6 route").unwrap(), from.ip("neigh").unwrap()];
+    assert!(out.status.success(), "{to}: {}{routes:#?}", String::from_utf8_lossy(&out.stdout));
+}
+
+const DUAL: [&str; 2] = ["10.244.3.7", "fd00:244:3::7"];
+
+#[test]
+fn the_first_packets_arrive_between_pod_and_node() {
+    let (node, pod) = (node(), Pod::new("a", &DUAL));
+    pod.attach(&node).unwrap();
+    for address in DUAL {
+        first_packet(&node, address);
+    }
+    for address in ["192.0.2.10", "2001:db8:1::10"] {
+        first_packet(&pod.space, address);
+    }
+}
+
+#[test]
+fn the_first_packets_arrive_between_pods() {
+    let node = node();
+    let (one, other) = (Pod::new("a", &DUAL), Pod::new("b", &["10.244.3.8", "fd00:244:3::8"]));
+    for pod in [&one, &other] {
+        pod.attach(&node).unwrap();
+    }
+    first_packet(&one.space, "10.244.3.8");
+    first_packet(&one.space, "fd00:244:3::8");
+    first_packet(&other.space, DUAL[0]);
+    first_packet(&other.space, DUAL[1]);
+}
+
+#[test]
+fn one_family_is_enough_and_the_other_is_silent() {
+    let node = node();
+    let (v4, v6) = (Pod::new("a", &DUAL[..1]), Pod::new("b", &["fd00:244:3::8"]));
+    for pod in [&v4, &v6] {
+        pod.attach(&node).unwrap();
+    }
+    first_packet(&node, DUAL[0]);
+    first_packet(&node, "fd00:244:3::8");
+    assert_eq!(v4.space.ip("-6 address show dev eth0").unwrap(), "");
+    assert_eq!(v6.space.ip("-4 route").unwrap(), "");
+}
+
+#[test]
+fn what_is_taken_away_is_gone_and_gone_again_is_fine() {
+    let (node, pod) = (node(), Pod::new("a", &DUAL));
+    let before = remains(&node, &pod);
+    pod.attach(&node).unwrap();
+    assert_ne!(remains(&node, &pod), before);
+    assert!(pod.detach(&node).unwrap());
+    assert_eq!(remains(&node, &pod), before);
+    assert!(!pod.detach(&node).unwrap());
+}
+
+/// Links, addresses, routes and neighbours of both ends, when the kernel's own workers have caught up: they add the
+/// route of each IPv6 address.
+fn remains(node: &Space, pod: &Pod) -> String {
+    let all = ["-o link", "-o address", "-4 route show table all", "-6 route show table all", "neigh"];
+    let caught_up = |space: &Space| {
+        let routes = space.ip("-6 route show table local").unwrap();
+        let routes = routes.lines().filter(|line| line.starts_with("local") && line.contains("proto kernel"));
+        let addresses = space.ip("-6 -o address").unwrap();
+        !addresses.contains("tentative") && addresses.lines().count() == routes.count()
+    };
+    let spaces = [node, &pod.space];
+    let ready = || Ok(spaces.iter().all(|space| caught_up(space)).then_some(()));
+    until(Duration::from_secs(5), "routes of all IPv6 addresses", ready).unwrap();
+    spaces.iter().flat_map(|space| all.map(|what| space.ip(what).unwrap())).collect()
+}
+
+#[test]
+fn an_interface_that_the_pod_has_stays_as_it_is() {
+    let (node, pod) = (node(), Pod::new("a", &DUAL));
+    pod.attach(&node).unwrap();
+    let before = remains(&node, &pod);
+    // The same attachment once more, and another one that wants the same interface.
+    let mut second = wire(&attachment("b", "eth0"), &["10.244.3.8"]);
+    for wire in [&pod.wire, &second] {
+        let refused = node.run(|| Ok(pod::attach(&pod.netns(), wire))).unwrap();
+        assert!(matches!(refused, Err(PodError::InterfaceExists { .. })), "{refused:?}");
+        assert_eq!(remains(&node, &pod), before);
+    }
+    // Under another name it is a second interface, whose routes stand behind the first one's.
+    second.ifname = IfName::parse("net1").unwrap();
+    node.run(|| Ok(pod::attach(&pod.netns(), &second))).unwrap().unwrap();
+    first_packet(&node, DUAL[0]);
+    first_packet(&pod.space, "192.0.2.10");
+    let out = pod.space.exec(&["ping", "-n", "-c1", "-W0.2", "-I", "net1", "192.0.2.10"]).unwrap();
+    assert!(out.status.success(), "{}", pod.space.ip("route").unwrap());
+}
+
+#[test]
+fn what_a_killed_add_left_is_replaced_and_somebody_elses_link_is_not() {
+    let (node, pod) = (node(), Pod::new("a", &DUAL));
+    let name = &pod.wire.host_ifname;
+    node.ip(&format!("link add {name} type veth peer name other")).unwrap();
+    node.ip(&format!("link set {name} alias somebody")).unwrap();
+    for refused in [pod.attach(&node).map(drop), pod.detach(&node).map(drop)] {
+        assert!(matches!(refused, Err(PodError::ForeignLink { .. })), "{refused:?}");
+    }
+    node.ip(&format!("link delete {name}")).unwrap();
+
+    let dead = Pod::new("a", &DUAL);
+    dead.attach(&node).unwrap();
+    pod.attach(&node).unwrap();
+    first_packet(&node, DUAL[0]);
+    first_packet(&pod.space, "192.0.2.10");
+    assert!(dead.space.ip("link show eth0").is_err());
+}
+
+#[test]
+fn a_route_that_somebody_has_already_is_named_and_nothing_stays() {
+    let node = node();
+    let (one, other) = (Pod::new("a", &DUAL), Pod::new("b", &DUAL));
+    one.attach(&node).unwrap();
+    let before = remains(&node, &other);
+    let refused = other.attach(&node).unwrap_err();
+    let words = refused.to_string();
+    assert!(matches!(refused, PodError::RouteTaken { .. }), "{words}");
+    assert!(words.contains(&format!("protocol 200 in table 254 by {}", one.wire.host_ifname)), "{words}");
+    assert!(words.contains("attachment net a eth0"), "{words}");
+    assert_eq!(remains(&node, &other), before);
+
+    one.detach(&node).unwrap();
+    node.ip(&format!("route add {} dev lo proto static", DUAL[0])).unwrap();
+    let words = other.attach(&node).unwrap_err().to_string();
+    assert!(words.contains("protocol 4 in table 254 by lo"), "{words}");
+    // A table that no rule leads to is looked into, too.
+    let mut elsewhere = Pod::new("c", &DUAL[1..]);
+    elsewhere.wire.table = 1000;
+    node.ip(&format!("-6 route add blackhole {} table 1000 metric 1 proto static", DUAL[1])).unwrap();
+    let words = elsewhere.attach(&node).unwrap_err().to_string();
+    assert!(words.contains("protocol 4 in table 1000"), "{words}");
+}
+
+#[test]
+fn the_node_talks_to_its_pods_from_the_address_it_is_told() {
+    let (node, mut pod) = (node(), Pod::new("a", &DUAL));
+    node.ip("address add 198.51.100.1/32 dev lo").unwrap();
+    node.ip("address add 2001:db8:1::1/128 dev lo nodad").unwrap();
+    pod.wire.sources = some(&["198.51.100.1", "2001:db8:1::1"]);
+    pod.attach(&node).unwrap();
+    for (address, source) in [(DUAL[0], "198.51.100.1"), (DUAL[1], "2001:db8:1::1")] {
+        let route = node.ip(&format!("route get {address}")).unwrap();
+        assert!(route.contains(&format!("src {source} ")), "{route}");
+    }
+    first_packet(&node, DUAL[0]);
+
+    let mut other = Pod::new("b", &["10.244.3.8"]);
+    other.wire.sources = some(&["198.51.100.77"]);
+    let words = other.attach(&node).unwrap_err().to_string();
+    assert!(words.contains("198.51.100.77") && words.contains("nodeAddresses"), "{words}");
+}
+
+#[test]
+fn every_size_of_packet_from_the_least_to_the_greatest() {
+    let node = node();
+    for (id, mtu_bytes, addresses) in
+        [("a", 68, &DUAL[..1]), ("b", 1280, &DUAL), ("c", 9000, &DUAL), ("d", 65535, &DUAL)]
+    {
+        let mut pod = Pod::new(id, addresses);
+        pod.wire.mtu_bytes = mtu_bytes;
+        pod.attach(&node).unwrap();
+        let most = (mtu_bytes - 28).min(65507).to_string();
+        let out = node.exec(&["ping", "-n", "-c1", "-W0.2", "-M", "do", "-s", &most, DUAL[0]]).unwrap();
+        assert!(out.status.success(), "{mtu_bytes}: {}", String::from_utf8_lossy(&out.stdout));
+        pod.detach(&node).unwrap();
+    }
+    for (mtu_bytes, mac, addresses) in [
+        (67, [2, 0, 0, 0, 0, 1], &DUAL[..1]),
+        (1279, [2, 0, 0, 0, 0, 1], &DUAL),
+        (65536, [2, 0, 0, 0, 0, 1], &DUAL),
+        (1500, [3, 0, 0, 0, 0, 1], &DUAL),
+        (1500, [0; 6], &DUAL),
+        (1500, pod::HOST_MAC, &DUAL),
+    ] {
+        let mut pod = Pod::new("e", addresses);
+        (pod.wire.mtu_bytes, pod.wire.pod_mac) = (mtu_bytes, mac);
+        let refused = pod.attach(&node).unwrap_err();
+        assert!(matches!(refused, PodError::Unusable(_)), "{refused}");
+    }
+}
