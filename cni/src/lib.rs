@@ -12,6 +12,7 @@
 //! Source: CNI specification 1.1.0.
 
 mod addresses;
+pub mod bandwidth;
 pub mod commands;
 pub mod ipam;
 pub mod names;

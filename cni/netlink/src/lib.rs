@@ -24,6 +24,7 @@ pub use write::{Batch, Body};
 pub mod flags {
     pub const REQUEST: u16 = 0x1;
     pub const ACK: u16 = 0x4;
+    pub const ECHO: u16 = 0x8;
     pub const DUMP: u16 = 0x300;
     pub const REPLACE: u16 = 0x100;
     pub const EXCL: u16 = 0x200;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use netlink_sys::{SocketAddr, protocols};
 use rustix::net::sockopt;
 
-use crate::flags::{ACK, DUMP};
+use crate::flags::{ACK, DUMP, ECHO};
 use crate::read::{Message, Messages, verdict};
 use crate::write::{Batch, Body};
 
@@ -214,7 +214,8 @@ impl Socket {
         mut parse: impl FnMut(&Message<'_>) -> Option<T>,
     ) -> Result<Option<T>, Error> {
         let mut found = None;
-        self.ask(doing, kind, ACK, write, |message| found = found.take().or_else(|| parse(message)))?;
+        // Traffic control answers a question as it tells of a change: to whoever asks for an echo.
+        self.ask(doing, kind, ACK | ECHO, write, |message| found = found.take().or_else(|| parse(message)))?;
         Ok(found)
     }
 
