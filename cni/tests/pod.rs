@@ -35,6 +35,11 @@ impl Pod {
         node.run(|| Ok(pod::attach(&self.netns(), &self.wire))).unwrap()
     }
 
+    /// What is not as it should be.
+    fn check(&self, node: &Space) -> Vec<String> {
+        node.run(|| Ok(pod::check(&self.netns(), &self.wire))).unwrap().unwrap()
+    }
+
     fn detach(&self, node: &Space) -> Result<bool, PodError> {
         node.run(|| Ok(pod::detach(&self.wire.host_ifname))).unwrap()
     }
@@ -267,4 +272,109 @@ fn every_size_of_packet_from_the_least_to_the_greatest() {
         let refused = pod.attach(&node).unwrap_err();
         assert!(matches!(refused, PodError::Unusable(_)), "{refused}");
     }
+}
+
+#[test]
+fn a_new_wire_is_as_it_should_be_and_what_breaks_it_is_named() {
+    let (node, pod) = (node(), Pod::new("a", &DUAL));
+    let host = pod.wire.host_ifname.clone();
+    // Where, the damage, and what is then said.
+    let table = [
+        (&node, format!("route delete {}", DUAL[0]), "the node's route to 10.244.3.7 is missing"),
+        (&node, format!("-6 route delete {}", DUAL[1]), "the node's route to fd00:244:3::7 is missing"),
+        (
+            &node,
+            format!("route change {} dev lo proto static", DUAL[0]),
+            "is protocol 4 in table 254 by lo, not",
+        ),
+        (&node, format!("neigh delete {} dev {host}", DUAL[0]), "the node's neighbour 10.244.3.7 at"),
+        (&node, format!("link set {host} down"), "is down"),
+        (&node, format!("link set {host} mtu 1400"), "has MTU 1400, less than 1500 of eth0"),
+        (&node, format!("link set {host} alias other"), "is not this attachment's"),
+        (&node, format!("link delete {host}"), "is missing on the node"),
+        (&pod.space, "link set eth0 down".to_owned(), "eth0 in the pod is down"),
+        (&pod.space, "link set eth0 mtu 9000".to_owned(), "has MTU 9000, more than 1500"),
+        (&pod.space, format!("address delete {}/32 dev eth0", DUAL[0]), "10.244.3.7 is missing on eth0"),
+        (&pod.space, format!("address delete {}/128 dev eth0", DUAL[1]), "fd00:244:3::7 is missing on eth0"),
+        (&pod.space, "route delete default".to_owned(), "default route by 169.254.1.1 on eth0 is missing"),
+        (&pod.space, "-6 route delete default".to_owned(), "default route by fe80::1 on eth0 is missing"),
+        (&pod.space, "neigh delete fe80::1 dev eth0".to_owned(), "the pod's neighbour fe80::1 at ee:ee"),
+    ];
+    for (space, damage, words) in table {
+        pod.attach(&node).unwrap();
+        assert_eq!(pod.check(&node), [""; 0], "before {damage}");
+        space.ip(&damage).unwrap();
+        let said = pod.check(&node);
+        assert!(said.iter().any(|said| said.contains(words)), "{damage}: {said:#?}");
+        node.exec(&["ip", "link", "delete", host.as_str()]).unwrap();
+        node.ip("route flush proto static").unwrap();
+    }
+    for (sysctl, value) in [("ipv4/conf/HOST/forwarding", "0"), ("ipv6/conf/HOST/accept_ra", "2")] {
+        pod.attach(&node).unwrap();
+        node.sysctl(&format!("net/{}", sysctl.replace("HOST", host.as_str())), value).unwrap();
+        let said = pod.check(&node);
+        assert!(said.len() == 1 && said[0].contains(&format!("is {value}, not")), "{said:?}");
+        pod.detach(&node).unwrap();
+    }
+}
+
+#[test]
+fn what_others_may_change_is_no_difference() {
+    let (node, pod) = (node(), Pod::new("a", &DUAL));
+    pod.attach(&node).unwrap();
+    let host = &pod.wire.host_ifname;
+    for change in [
+        "address add 10.9.9.9/32 dev eth0",
+        "route add 10.8.0.0/16 via 169.254.1.1",
+        "link set eth0 mtu 1400",
+    ] {
+        pod.space.ip(change).unwrap();
+    }
+    pod.space.sysctl("net/ipv4/ip_forward", "1").unwrap();
+    // As systemd's udev rules do to each new link.
+    node.sysctl(&format!("net/ipv4/conf/{host}/rp_filter"), "2").unwrap();
+    assert_eq!(pod.check(&node), [""; 0]);
+}
+
+#[test]
+fn a_hardware_address_changed_after_us_is_followed() {
+    let (node, pod) = (node(), Pod::new("a", &DUAL));
+    pod.attach(&node).unwrap();
+    pod.space.ip("link set eth0 address 02:00:00:00:00:77").unwrap();
+    assert_eq!(pod.check(&node), [""; 0]);
+    for address in DUAL {
+        first_packet(&node, address);
+    }
+    first_packet(&pod.space, "192.0.2.10");
+    first_packet(&pod.space, "2001:db8:1::10");
+    assert!(node.ip("neigh").unwrap().matches("02:00:00:00:00:77 PERMANENT").count() == 2);
+}
+
+#[test]
+fn wires_are_listed_by_their_marks() {
+    let node = node();
+    let pods = [Pod::new("a", &DUAL), Pod::new("b", &["10.244.3.8"]), Pod::new("c", &["fd00:244:3::9"])];
+    node.ip("link add foreign type veth peer name other").unwrap();
+    node.ip("link set foreign alias towpath-cnix").unwrap();
+    let mut made: Vec<(u32, String, Addresses)> = pods
+        .iter()
+        .map(|pod| {
+            let attached = pod.attach(&node).unwrap();
+            (attached.host_ifindex, pod.wire.mark.clone(), pod.wire.addresses)
+        })
+        .collect();
+    // One that an ADD has only begun.
+    let begun = attachment("d", "eth0");
+    node.ip(&format!("link add {} type veth peer name begun", names::host_ifname(&begun))).unwrap();
+    let set_mark = ["ip", "link", "set", names::host_ifname(&begun).as_str(), "alias", &names::mark(&begun)]
+        .map(str::to_owned);
+    node.exec(&set_mark.each_ref().map(String::as_str)).unwrap();
+    let links = node.run(|| Ok(pod::links(200))).unwrap().unwrap();
+    let index = links.iter().find(|link| link.attachment == begun).unwrap().ifindex;
+    made.push((index, names::mark(&begun), Addresses::default()));
+    let mut found: Vec<_> =
+        links.iter().map(|link| (link.ifindex, names::mark(&link.attachment), link.addresses)).collect();
+    made.sort_by_key(|(index, ..)| *index);
+    found.sort_by_key(|(index, ..)| *index);
+    assert_eq!(found, made);
 }

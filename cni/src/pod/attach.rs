@@ -254,6 +254,6 @@ fn unless_overwritten(differences: Vec<String>) -> Result<(), PodError> {
     if differences.is_empty() { Ok(()) } else { Err(PodError::Overwritten(differences)) }
 }
 
-fn gateway(address: IpAddr) -> IpAddr {
+pub(super) fn gateway(address: IpAddr) -> IpAddr {
     if address.is_ipv4() { GATEWAY_V4.into() } else { GATEWAY_V6.into() }
 }

@@ -12,9 +12,11 @@
 //! serves its pods like any other. No command is run.
 
 mod attach;
+mod check;
 mod detach;
 mod error;
 mod link;
+mod links;
 mod netns;
 mod routes;
 mod rtnetlink;
@@ -26,8 +28,10 @@ pub mod node;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 pub use attach::attach;
+pub use check::check;
 pub use detach::detach;
 pub use error::PodError;
+pub use links::{PodLink, links};
 pub use netns::{Identity, Netns, NetnsError};
 
 use crate::{Addresses, IfName};
