@@ -168,6 +168,11 @@ fn wire_and_ifb_go_together_and_nothing_else() {
     node.netns.ip("link del twpod3").unwrap();
     assert!(node.run(|| bandwidth::remove(&neighbour.host_ifname, &other)).unwrap());
     assert_eq!(node.run(bandwidth::links).unwrap(), []);
+    // What only has the name is not ours.
+    let third = node.pod(4);
+    node.netns.ip("link set twpod4 alias somebody").unwrap();
+    let refused = node.run(|| bandwidth::remove(&third.host_ifname, &other)).unwrap_err().to_string();
+    assert_eq!(refused, "interface twpod4 is not ours (its alias is \"somebody\"): rename or remove it");
 }
 
 #[test]

@@ -92,10 +92,10 @@ fn a_udp_port_moves_to_the_next_pod_at_once() {
         assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
         publish(&node, &first, &dns);
         assert!(ask_udp(&client).unwrap().starts_with("first "), "{at}: the flow from before the mapping");
-        assert!(node.run(|| rules::withdraw(&first.host_ifname)).unwrap());
+        assert!(node.run(|| rules::withdraw(&first.host_ifname)).unwrap().any());
         publish(&node, &second, &dns);
         assert!(ask_udp(&client).unwrap().starts_with("second "), "{at}: the flow to the earlier pod");
-        assert!(node.run(|| rules::withdraw(&second.host_ifname)).unwrap());
+        assert!(node.run(|| rules::withdraw(&second.host_ifname)).unwrap().any());
         node.run(|| rules::forget_flows(&second.addresses, Effort::Thorough)).unwrap();
     }
 }
@@ -221,13 +221,13 @@ fn withdrawing_removes_its_own_and_nothing_else() {
     assert_eq!(node.nft("-s list ruleset"), both, "publishing again changed something");
     let owners: Vec<String> = node.run(rules::owners).unwrap().iter().map(ToString::to_string).collect();
     assert_eq!(owners, ["twpod2", "twpod3"]);
-    assert!(node.run(|| rules::withdraw(&second.host_ifname)).unwrap());
+    assert!(node.run(|| rules::withdraw(&second.host_ifname)).unwrap().any());
     assert_eq!(node.nft("-s list ruleset"), before);
-    assert!(!node.run(|| rules::withdraw(&second.host_ifname)).unwrap());
+    assert!(!node.run(|| rules::withdraw(&second.host_ifname)).unwrap().any());
     assert_eq!(node.nft("list table ip kube-proxy"), FOREIGN);
     // Where there is no table there is nothing to withdraw either.
     node.nft("delete table inet towpath-cni");
-    assert!(!node.run(|| rules::withdraw(&first.host_ifname)).unwrap());
+    assert!(!node.run(|| rules::withdraw(&first.host_ifname)).unwrap().any());
     assert!(node.run(rules::owners).unwrap().is_empty());
 }
 
@@ -312,7 +312,7 @@ fn others_translations_work_beside_ours() {
         "a Service is no host port"
     );
     assert_eq!(ask_tcp(&node.outside, NODE[0], 30080).unwrap(), "theirs 192.0.2.1");
-    assert!(node.run(|| rules::withdraw(&ours.host_ifname)).unwrap());
+    assert!(node.run(|| rules::withdraw(&ours.host_ifname)).unwrap().any());
     assert_eq!(ask_tcp(&node.outside, NODE[0], 80).unwrap(), "theirs 192.0.2.1");
 }
 
@@ -340,7 +340,7 @@ fn all_pods_of_a_node_may_publish_at_once() {
         });
         assert_eq!(node.run(rules::owners).unwrap().len(), 32);
         assert_eq!(node.run(|| rules::check(&pods[0])).unwrap(), [] as [String; 0]);
-        at_once(&|pod| assert!(rules::withdraw(&pod.owner).unwrap()));
+        at_once(&|pod| assert!(rules::withdraw(&pod.owner).unwrap().any()));
         assert_eq!(node.run(rules::owners).unwrap().len(), 0);
         node.nft("delete table inet towpath-cni");
     }

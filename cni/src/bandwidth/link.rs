@@ -3,7 +3,9 @@
 use netlink::read::{attributes, text, u32_at};
 use netlink::{Batch, Error, Message, Socket, flags};
 
-use crate::names::IfName;
+use super::BandwidthError;
+use crate::IfName;
+use crate::pod::names;
 
 const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
@@ -26,8 +28,7 @@ const IFB: &str = "ifb";
 pub struct Ifb {
     /// Name.
     pub name: IfName,
-    /// Its `ifalias`: the mark of the attachment it was made for. Empty between two system calls of an ADD that was
-    /// killed there.
+    /// Its `ifalias`: the mark of the attachment it was made for.
     pub mark: String,
 }
 
@@ -72,7 +73,8 @@ pub(super) fn is_up(socket: &mut Socket, name: &IfName) -> Result<bool, Error> {
     Ok(flags.is_some_and(|flags| flags & IFF_UP != 0))
 }
 
-/// Makes the device, marked and not yet up, and returns its index. One that is there already stays.
+/// Makes the device, marked and not yet up, and returns its index. One that is there already stays. Made and marked
+/// in one system call: a kill leaves nothing or what is known for ours.
 pub(super) fn make_ifb(socket: &mut Socket, name: &IfName, mark: &str, mtu_bytes: u32) -> Result<u32, Error> {
     let mut batch = Batch::new();
     batch.request("making the ifb", RTM_NEWLINK, flags::CREATE, |body| {
@@ -101,60 +103,52 @@ pub(super) fn up(batch: &mut Batch, ifindex: u32) {
     });
 }
 
-/// Deletes an interface; false: it was not there.
-pub(super) fn delete(socket: &mut Socket, name: &IfName) -> Result<bool, Error> {
-    let mut batch = Batch::new();
-    batch.request("deleting an interface", RTM_DELLINK, 0, |body| {
-        body.header(&ifinfomsg(0, 0, 0));
-        body.text(IFLA_IFNAME, name.as_str());
-    });
-    match socket.exchange(batch) {
-        Err(error) if error.errno() == Some(libc::ENODEV) => Ok(false),
-        outcome => outcome.map(|()| true),
-    }
-}
-
-/// Deletes the host interface of a pod's wire and its intermediate device together; false: neither was there.
+/// Deletes those of the interfaces that are there, together; false: there was none.
 ///
 /// The kernel waits tens of milliseconds for each deletion it is asked for, however many interfaces it deletes. So
-/// both are put into one group, which is then deleted. The group's number is made of the name and lies above 2^31,
-/// where nobody's own numbers are; should another pod's ever be the same, that pod is being deleted at this moment
-/// too, for nothing is ever in such a group otherwise.
+/// they are put into one group, which is then deleted. The group's number is made of the first name and lies above
+/// 2^31, where nobody's own numbers are; should another pod's ever be the same, that pod is being deleted at this
+/// moment too, for nothing is ever in such a group otherwise.
 ///
 /// # Errors
-/// What the kernel refuses.
-pub fn remove(host_ifname: &IfName, ifb_name: &IfName) -> Result<bool, Error> {
+/// [`BandwidthError::Foreign`] when one of them does not carry a mark of ours: then none is touched.
+pub(super) fn delete(names: &[&IfName]) -> Result<bool, BandwidthError> {
     let mut socket = Socket::route()?;
-    let group = group(host_ifname);
+    let mut present = Vec::new();
+    for name in names {
+        let Some((index, alias)) = get(&mut socket, name, |message| {
+            let alias = attributes(message.payload, IFINFOMSG).find(|(kind, _)| *kind == IFLA_IFALIAS);
+            Some((u32_at(message.payload, 4)?, alias.map(|(_, value)| text(value)).unwrap_or_default()))
+        })?
+        else {
+            continue;
+        };
+        if names::marked(&alias).is_none() {
+            return Err(BandwidthError::Foreign { name: (*name).clone(), alias });
+        }
+        present.push((index, *name));
+    }
+    let Some((_, first)) = present.first() else { return Ok(false) };
+    let group = group(first);
     let mut batch = Batch::new();
-    for name in [host_ifname, ifb_name] {
+    for (index, _) in &present {
         batch.request("grouping an interface to be deleted", RTM_SETLINK, 0, |body| {
-            body.header(&ifinfomsg(0, 0, 0));
-            body.text(IFLA_IFNAME, name.as_str());
+            body.header(&ifinfomsg(*index, 0, 0));
             body.u32(IFLA_GROUP, group);
         });
     }
-    let mut there = false;
-    for outcome in socket.outcomes(batch)? {
-        match outcome {
-            Ok(()) => there = true,
-            Err(refused) if refused.errno == libc::ENODEV => {}
-            Err(refused) => return Err(refused.into()),
-        }
-    }
-    if !there {
-        return Ok(false);
-    }
-    let mut batch = Batch::new();
     batch.request("deleting a pod's interfaces", RTM_DELLINK, 0, |body| {
         body.header(&ifinfomsg(0, 0, 0));
         body.u32(IFLA_GROUP, group);
     });
-    match socket.exchange(batch) {
-        // The pod's network namespace went and took the wire along.
-        Err(error) if error.errno() == Some(libc::ENODEV) => Ok(true),
-        outcome => outcome.map(|()| true),
+    for outcome in socket.outcomes(batch)? {
+        match outcome {
+            // The pod's network namespace went and took the wire along.
+            Err(refused) if refused.errno == libc::ENODEV => {}
+            outcome => outcome.map_err(Error::from)?,
+        }
     }
+    Ok(true)
 }
 
 /// FNV-1a of the name, with the topmost bit set.
@@ -166,7 +160,7 @@ fn group(name: &IfName) -> u32 {
     hash | 1 << 31
 }
 
-/// Every intermediate device with a mark of ours, and those named like ours (`ti` and 13 more) without any mark.
+/// Every intermediate device with a mark of ours.
 ///
 /// # Errors
 /// What the kernel refuses.
@@ -189,7 +183,6 @@ fn read_ifb(message: &Message<'_>) -> Option<Ifb> {
     let kind = netlink::Attributes(find(IFLA_LINKINFO)?).find(|(kind, _)| *kind == IFLA_INFO_KIND)?;
     let name = IfName::parse(&text(find(IFLA_IFNAME)?)).ok()?;
     let mark = find(IFLA_IFALIAS).map(text).unwrap_or_default();
-    let named_like_ours = mark.is_empty() && name.as_str().starts_with("ti") && name.as_str().len() == 15;
-    let ours = text(kind.1) == IFB && (named_like_ours || mark.starts_with("towpath-cni "));
+    let ours = text(kind.1) == IFB && names::marked(&mark).is_some();
     ours.then_some(Ifb { name, mark })
 }

@@ -17,10 +17,10 @@ mod traffic;
 
 use netlink::{Batch, Error, Socket};
 
-use crate::names::IfName;
+use crate::IfName;
 use crate::spec::runtime::Bandwidth;
 
-pub use link::{Ifb, links, remove};
+pub use link::{Ifb, links};
 use tbf::Tbf;
 
 /// Why a pod's traffic is not limited as asked.
@@ -37,6 +37,14 @@ pub enum BandwidthError {
     /// The host interface is gone.
     #[error("limiting the pod's bandwidth: there is no interface {0}; the pod's wire must be made first")]
     NoInterface(IfName),
+    /// An interface with one of our names, but not of our making.
+    #[error("interface {name} is not ours (its alias is {alias:?}): rename or remove it")]
+    Foreign {
+        /// Name.
+        name: IfName,
+        /// What it carries instead of our mark.
+        alias: String,
+    },
 }
 
 /// Limits what goes through `host_ifname`. Repeating it changes nothing; another limit replaces the earlier one.
@@ -79,9 +87,17 @@ pub fn shape(
 /// Takes the intermediate device away; false: there was none. What is on the host interface goes with that.
 ///
 /// # Errors
-/// [`BandwidthError::Netlink`].
+/// [`BandwidthError::Foreign`], [`BandwidthError::Netlink`].
 pub fn unshape(ifb_name: &IfName) -> Result<bool, BandwidthError> {
-    Ok(link::delete(&mut Socket::route()?, ifb_name)?)
+    link::delete(&[ifb_name])
+}
+
+/// Takes the pod's wire and its intermediate device away together, in the time of one; false: neither was there.
+///
+/// # Errors
+/// [`BandwidthError::Foreign`], and nothing is touched; [`BandwidthError::Netlink`].
+pub fn remove(host_ifname: &IfName, ifb_name: &IfName) -> Result<bool, BandwidthError> {
+    link::delete(&[host_ifname, ifb_name])
 }
 
 /// What is not as [`shape`] has left it, in words; empty: all is well.

@@ -155,25 +155,43 @@ fn settle(socket: &mut Socket, published: &Published, wanted: &[Installed]) -> R
     Err(RulesError::Unstable { doing: "publish host ports" })
 }
 
-/// Takes back every port that leads to the pod behind `owner`; false: there was none. What the ports have left in
-/// conntrack is for [`forget_flows`].
+/// Ports that were taken back. Dropping it waits until the kernel has let go of them, some 10 ms: the last close of a
+/// netfilter socket does. Whoever keeps it while the pod's interfaces are deleted, which waits for the same, waits once.
+#[derive(Debug)]
+#[must_use = "dropping it at once waits for the kernel"]
+pub struct Withdrawn {
+    any: bool,
+    _socket: Socket,
+}
+
+impl Withdrawn {
+    /// Whether there was any port.
+    #[must_use]
+    pub fn any(&self) -> bool {
+        self.any
+    }
+}
+
+/// Takes back every port that leads to the pod behind `owner`. What the ports have left in conntrack is for
+/// [`forget_flows`].
 ///
 /// # Errors
 /// [`RulesError::Netlink`], [`RulesError::Unstable`].
-pub fn withdraw(owner: &IfName) -> Result<bool, RulesError> {
+pub fn withdraw(owner: &IfName) -> Result<Withdrawn, RulesError> {
     let mut socket = Socket::netfilter()?;
     for _ in 0..ATTEMPTS {
         let generation = nft::generation(&mut socket)?;
         let mut installed = elements::list(&mut socket)?;
         installed.retain(|element| element.owner() == owner.as_str());
         if installed.is_empty() {
-            return Ok(false);
+            return Ok(Withdrawn { any: false, _socket: socket });
         }
         let mut batch = Batch::new();
         batch.transaction_since(generation, |batch| elements::delete(batch, &installed));
         match socket.exchange(batch) {
             Err(error) if is_overtaken(&error) => {}
-            outcome => return outcome.map(|()| true).map_err(Into::into),
+            Err(error) => return Err(error.into()),
+            Ok(()) => return Ok(Withdrawn { any: true, _socket: socket }),
         }
     }
     Err(RulesError::Unstable { doing: "withdraw host ports" })

@@ -48,6 +48,8 @@ impl Node {
             (Ipv4Addr::new(10, 244, 0, number), Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, number.into()));
         let host = format!("twpod{number}");
         self.netns.link((&host, &[]), &netns, ("eth0", &[])).unwrap();
+        let mark = ["ip", "link", "set", &host, "alias", &format!("towpath-cni network pod{number} eth0")];
+        assert!(self.netns.exec(&mark).unwrap().status.success(), "{mark:?}");
         let mac = |netns: &Netns, name: &str| {
             netns
                 .ip(&format!("-brief link show {name}"))
