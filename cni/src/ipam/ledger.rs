@@ -27,8 +27,10 @@ pub struct Ledger<'log> {
     /// In the order of their ids.
     entries: Vec<Entry<'log>>,
     resting: Vec<(IpAddr, u64)>,
-    /// The address handed out last of each block; the block used last is last.
+    /// The address handed out last of each block when the log was last written anew; the block used last is last.
     cursors: Vec<(IpNet, IpAddr)>,
+    /// How many entries the cursors know of.
+    cursors_know: usize,
     tombstones: Vec<(Names<'log>, BootTime)>,
 }
 
@@ -66,8 +68,12 @@ impl<'log> Ledger<'log> {
     /// [`LogError`].
     pub fn read(log: &'log [u8]) -> Result<(Header<'log>, Self, End), LogError> {
         let header = Header::decode(log)?;
-        let mut ledger = Self::default();
+        // Rows are longer than this, other records shorter: seldom too small.
+        let mut ledger = Self { entries: Vec::with_capacity(log.len() / 256), ..Self::default() };
         let end = record::read(log, HEADER_OCTETS, header.first_sequence, |record| ledger.apply(record))?;
+        if end.offset < header.whole_octets {
+            return Err(LogError::Damaged(end.offset));
+        }
         Ok((header, ledger, end))
     }
 
@@ -82,8 +88,6 @@ impl<'log> Ledger<'log> {
     fn apply(&mut self, record: Record<'log>) {
         match record {
             Record::Claim(row) => {
-                self.move_cursor(row.addresses.v4.map(IpAddr::from), row.chosen_from.v4);
-                self.move_cursor(row.addresses.v6.map(IpAddr::from), row.chosen_from.v6);
                 self.entries.push(Entry { row, released: None });
             }
             Record::Ready(id) => {
@@ -98,7 +102,10 @@ impl<'log> Ledger<'log> {
             }
             Record::Tombstone { names, at } => self.tombstones.push((names, at)),
             Record::Resting { address, since } => self.resting.push((address, since)),
-            Record::Cursor { block, last } => self.move_cursor(Some(last), Some(block.prefix_len())),
+            Record::Cursor { block, last } => {
+                self.cursors.push((block, last));
+                self.cursors_know = self.entries.len();
+            }
         }
     }
 
@@ -107,14 +114,27 @@ impl<'log> Ledger<'log> {
         self.entries.get_mut(at)
     }
 
-    fn move_cursor(&mut self, last: Option<IpAddr>, prefix: Option<u8>) {
-        let block = last.zip(prefix).and_then(|(last, prefix)| IpNet::new(last, prefix).ok());
-        let Some(block) = block.map(|block| block.trunc()) else { return };
-        // Nearly always the last or the one before it: the two families of one node take turns.
-        if let Some(at) = self.cursors.iter().rposition(|(known, _)| *known == block) {
-            self.cursors.remove(at);
+    /// The address of a family that was handed out last within `spans`.
+    fn cursor(&self, family: Family, spans: &Spans) -> Option<u128> {
+        let handed_out = |(address, _): (IpAddr, IpNet)| {
+            Some(number(address)).filter(|last| Family::of(address) == family && spans.contain(*last))
+        };
+        let later = self.entries[self.cursors_know..].iter().rev();
+        let earlier = self.cursors.iter().rev().map(|&(block, last)| (last, block));
+        later.flat_map(|entry| entry.row.chosen()).chain(earlier).find_map(handed_out)
+    }
+
+    /// The address handed out last of each block; the block used last is last.
+    fn cursors(&self) -> Vec<(IpNet, IpAddr)> {
+        let mut cursors = self.cursors.clone();
+        for (address, block) in self.entries[self.cursors_know..].iter().flat_map(|entry| entry.row.chosen())
+        {
+            if let Some(at) = cursors.iter().rposition(|(known, _)| *known == block) {
+                cursors.remove(at);
+            }
+            cursors.push((block, address));
         }
-        self.cursors.extend(last.map(|last| (block, last)));
+        cursors
     }
 
     fn live(&self) -> impl Iterator<Item = &Row<'log>> {
@@ -228,8 +248,6 @@ impl<'log> Ledger<'log> {
         }
         let mut used = self.used(family, replaces, claim.reuse_delay, now);
         used.taken.extend(claim.reserved.iter().filter(|a| Family::of(**a) == family).map(|a| number(*a)));
-        let cursors = self.cursors.iter().rev().filter(|(block, _)| family.has(block));
-        let cursor = cursors.map(|(_, last)| number(*last)).find(|last| spans.contain(*last));
         // The same place in both families' blocks is easier to read: 10.0.0.7 and fd00::7.
         let index = v4.filter(|_| family == Family::V6).and_then(|v4| {
             let block = claim.blocks.iter().find(|block| block.contains(&IpAddr::from(v4)))?;
@@ -238,7 +256,7 @@ impl<'log> Ledger<'log> {
         let preferred = index
             .into_iter()
             .flat_map(|index| blocks.iter().map(move |block| number(block.network()) | index));
-        let Some(chosen) = choose(&spans, &used, cursor, preferred) else {
+        let Some(chosen) = choose(&spans, &used, self.cursor(family, &spans), preferred) else {
             let counts = blocks.iter().map(|block| self.count(block, claim.reuse_delay, now)).collect();
             return Err(IpamError::Exhausted { family: family.name(), counts });
         };
@@ -315,7 +333,8 @@ impl<'log> Ledger<'log> {
             }
         }
         // Behind the rows, for a row moves the cursor of its block.
-        for (block, last) in &self.cursors[self.cursors.len().saturating_sub(MOST_CURSORS)..] {
+        let cursors = self.cursors();
+        for (block, last) in &cursors[cursors.len().saturating_sub(MOST_CURSORS)..] {
             out.push(&Record::Cursor { block: *block, last: *last });
         }
     }

@@ -157,6 +157,15 @@ impl Host for Node {
         })
     }
 
+    fn sync_name(&self) -> Result<(), IpamError> {
+        match self.folder(false)? {
+            Some(folder) => {
+                folder.sync_all().map_err(|error| self.failed("syncing", &self.folder_path, error))
+            }
+            None => Ok(()),
+        }
+    }
+
     fn keep_damaged(&self, log: &[u8]) -> Result<(), IpamError> {
         let path = self.folder_path.join(DAMAGED);
         let Some(folder) = self.folder(false)? else { return Ok(()) };

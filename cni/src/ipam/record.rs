@@ -1,7 +1,8 @@
 //! The log's bytes: a header, then records back to back, then zeros.
 //!
 //! ```text
-//!  0   magic (16)  version u32  header length u32  first sequence u64  boot id (1 + 63)  checksum u64
+//!  0   magic (16)  version u32  its complement u32  first sequence u64  boot id (1 + 63)
+//!      octets written before the log got its name u64  0 ...  checksum u64
 //!  128 length u32  kind u8  0 0 0  sequence u64  payload ...  checksum u64      each a multiple of 8 octets
 //!  ... zeros up to the file's size, written before, so that a commit changes no metadata
 //! ```
@@ -40,6 +41,8 @@ pub struct Header<'log> {
     pub boot_id: &'log [u8],
     /// Sequence of the first record.
     pub first_sequence: u64,
+    /// The log's octets when it got its name: all durable by then.
+    pub whole_octets: usize,
 }
 
 /// A log that cannot be used.
@@ -112,13 +115,17 @@ impl<'log> Header<'log> {
     /// Reads a log's header.
     ///
     /// # Errors
-    /// [`LogError`]; an unknown version wins over everything that follows it.
+    /// [`LogError`]; the magic, the version and its complement, which tells a later version from damage, stay where they
+    /// are in every version.
     pub fn decode(log: &'log [u8]) -> Result<Self, LogError> {
         let damaged = LogError::Damaged(0);
         if log.get(..16) != Some(MAGIC) {
             return Err(damaged);
         }
         let version = u32_at(log, 16).ok_or(damaged)?;
+        if u32_at(log, 20) != Some(!version) {
+            return Err(damaged);
+        }
         if version > VERSION {
             return Err(LogError::Newer(version));
         }
@@ -129,25 +136,35 @@ impl<'log> Header<'log> {
             return Err(damaged);
         }
         let boot_id = &header[33..33 + length];
-        Ok(Self { boot_id, first_sequence: u64_at(header, 24).ok_or(damaged)? })
+        let whole_octets = u64_at(header, 96).and_then(|octets| octets.try_into().ok()).ok_or(damaged)?;
+        Ok(Self { boot_id, first_sequence: u64_at(header, 24).ok_or(damaged)?, whole_octets })
     }
 
-    /// The header's octets.
-    #[must_use]
-    pub fn encode(&self) -> Vec<u8> {
+    fn encode(&self) -> Vec<u8> {
         let boot_id = &self.boot_id[..self.boot_id.len().min(MOST_BOOT_ID_OCTETS)];
         let mut out = Vec::with_capacity(HEADER_OCTETS);
         out.extend_from_slice(MAGIC);
         out.extend_from_slice(&VERSION.to_le_bytes());
-        out.extend_from_slice(&(HEADER_OCTETS as u32).to_le_bytes());
+        out.extend_from_slice(&(!VERSION).to_le_bytes());
         out.extend_from_slice(&self.first_sequence.to_le_bytes());
         out.push(boot_id.len() as u8);
         out.extend_from_slice(boot_id);
+        out.resize(96, 0);
+        out.extend_from_slice(&(self.whole_octets as u64).to_le_bytes());
         out.resize(HEADER_OCTETS - 8, 0);
         let sum = checksum(&out);
         out.extend_from_slice(&sum.to_le_bytes());
         out
     }
+}
+
+/// A whole new log of what `fill` writes.
+pub fn whole(boot_id: &[u8], first_sequence: u64, fill: impl FnOnce(&mut Writer)) -> Vec<u8> {
+    let mut out = Writer { bytes: vec![0; HEADER_OCTETS], sequence: first_sequence };
+    fill(&mut out);
+    let header = Header { boot_id, first_sequence, whole_octets: out.bytes.len() };
+    out.bytes[..HEADER_OCTETS].copy_from_slice(&header.encode());
+    out.bytes
 }
 
 /// Hands each record from `offset` on to `each`, in order, and says where and how the log ends.
@@ -166,7 +183,7 @@ pub fn read<'log>(
         end.offset += length;
         end.sequence = end.sequence.wrapping_add(1);
     }
-    end.torn = log.get(end.offset..).is_some_and(|rest| rest.iter().any(|&octet| octet != 0));
+    end.torn = log.get(end.offset..).is_some_and(is_used);
     if end.torn && is_followed(log, &end) {
         return Err(LogError::Damaged(end.offset));
     }
@@ -269,12 +286,6 @@ impl Writer {
         Self { bytes: Vec::with_capacity(512), sequence }
     }
 
-    /// A whole new log.
-    #[must_use]
-    pub fn whole(header: &Header<'_>) -> Self {
-        Self { bytes: header.encode(), sequence: header.first_sequence }
-    }
-
     /// Sequence of the next record.
     #[must_use]
     pub fn sequence(&self) -> u64 {
@@ -366,28 +377,35 @@ pub(super) fn u64_at(bytes: &[u8], offset: usize) -> Option<u64> {
     octets.try_into().ok().map(u64::from_le_bytes)
 }
 
-/// Two words at a time, each pair multiplied to 128 bits and folded; both constants are odd and without pattern.
+/// Four words at a time in two sums that do not wait for each other; each pair is multiplied to 128 bits and folded.
 fn checksum(bytes: &[u8]) -> u64 {
     const A: u64 = 0xa076_1d64_78bd_642f;
     const B: u64 = 0xe703_7ed1_a0b4_28db;
     let fold = |x: u64, y: u64| {
-        let product = u128::from(x) * u128::from(y);
+        // Cannot overflow; `wrapping` keeps the check of that out of the loop.
+        let product = u128::from(x).wrapping_mul(u128::from(y));
         (product as u64) ^ ((product >> 64) as u64)
     };
-    let word = |chunk: &[u8]| {
-        let mut octets = [0; 8];
-        octets[..chunk.len()].copy_from_slice(chunk);
-        u64::from_le_bytes(octets)
-    };
-    let mut sum = fold(A ^ bytes.len() as u64, B);
-    let (pairs, rest) = bytes.as_chunks::<16>();
-    for pair in pairs {
-        let (low, high) = pair.split_at(8);
-        sum = fold(word(low) ^ A ^ sum, word(high) ^ B).rotate_left(23) ^ sum.wrapping_mul(B);
+    let (mut even, mut odd) = (A ^ bytes.len() as u64, B);
+    let (blocks, rest) = bytes.as_chunks::<32>();
+    for block in blocks {
+        let (words, _) = block.as_chunks::<8>();
+        let word = |at: usize| u64::from_le_bytes(words[at]);
+        even = fold(word(0) ^ A ^ even, word(1) ^ B).rotate_left(23) ^ even;
+        odd = fold(word(2) ^ B ^ odd, word(3) ^ A).rotate_left(29) ^ odd;
     }
     for chunk in rest.chunks(8) {
-        sum = fold(word(chunk) ^ A, sum ^ B);
+        let mut octets = [0; 8];
+        octets[..chunk.len()].copy_from_slice(chunk);
+        even = fold(u64::from_le_bytes(octets) ^ A, even ^ B);
     }
     // Never zero: a record of zeros must not pass.
-    fold(sum ^ A, B) | 1
+    fold(even ^ A, odd ^ B) | 1
+}
+
+/// Whether there is anything but zeros.
+fn is_used(bytes: &[u8]) -> bool {
+    let (blocks, rest) = bytes.as_chunks::<64>();
+    blocks.iter().any(|block| block.iter().fold(0, |sum, octet| sum | octet) != 0)
+        || rest.iter().any(|&octet| octet != 0)
 }

@@ -1,6 +1,8 @@
 //! A row of the log as bytes: what choosing an address needs is read at once, the rest when somebody asks.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
 
 use super::choose::Family;
 use super::process::Process;
@@ -137,6 +139,17 @@ impl<'log> Row<'log> {
         if self.state == LeaseState::Ready {
             out[start + FLAGS] |= READY;
         }
+    }
+
+    /// The addresses that were chosen, each with its block.
+    pub fn chosen(&self) -> impl Iterator<Item = (IpAddr, IpNet)> + use<> {
+        let pair = |address: Option<IpAddr>, prefix: Option<u8>| {
+            let address = address?;
+            Some((address, IpNet::new(address, prefix?).ok()?.trunc()))
+        };
+        let v4 = pair(self.addresses.v4.map(IpAddr::from), self.chosen_from.v4);
+        let v6 = pair(self.addresses.v6.map(IpAddr::from), self.chosen_from.v6);
+        v4.into_iter().chain(v6)
     }
 
     /// Everything the row says; `None` if a name of it is none.

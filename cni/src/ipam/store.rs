@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::error::IpamError;
 use super::ledger::{Ledger, Now, Rows};
 use super::process::Process;
-use super::record::{self, End, HEADER_OCTETS, Header, LogError, MOST_BOOT_ID_OCTETS, Reach, Record, Writer};
+use super::record::{self, End, HEADER_OCTETS, LogError, MOST_BOOT_ID_OCTETS, Reach, Record, Writer};
 use super::recover::{self, Found};
 use super::row::{ChosenFrom, Names, Row};
 use super::{Claim, Lease, LeaseState};
@@ -41,6 +41,11 @@ pub trait Host {
     /// # Errors
     /// As [`Host::open`]; the old log is then untouched.
     fn replace(&self, log: &[u8]) -> Result<Self::Log, IpamError>;
+    /// Waits until the log's name leads to it after a power failure too.
+    ///
+    /// # Errors
+    /// As [`Host::open`].
+    fn sync_name(&self) -> Result<(), IpamError>;
     /// Keeps a damaged log's octets for people.
     ///
     /// # Errors
@@ -274,17 +279,19 @@ impl<H: Host> Store<H> {
     /// [`IpamError::Io`], [`IpamError::Newer`].
     pub fn view<T>(&self, look: impl FnOnce(&Ledger<'_>, Condition) -> T) -> Result<T, IpamError> {
         let mut bytes = Vec::new();
-        let mut log = self.load(&mut bytes)?;
-        // Without the lock, records may be read half written: only what the lock does not cure is damage.
-        if log.is_some() && matches!(Ledger::read(&bytes), Err(LogError::Damaged(_))) {
-            let _lock = self.host.lock()?;
-            log = self.load(&mut bytes)?;
-        }
         let empty = Ledger::default();
-        if log.is_none() {
-            return Ok(look(&empty, Condition::Missing));
+        let Some(_) = self.load(&mut bytes)? else { return Ok(look(&empty, Condition::Missing)) };
+        let mut read = Ledger::read(&bytes);
+        let again;
+        if matches!(read, Err(LogError::Damaged(_))) {
+            // Without the lock, records may be read half written: only what the lock does not cure is damage.
+            let _lock = self.host.lock()?;
+            let mut bytes = Vec::new();
+            let Some(_) = self.load(&mut bytes)? else { return Ok(look(&empty, Condition::Missing)) };
+            again = bytes;
+            read = Ledger::read(&again);
         }
-        match Ledger::read(&bytes) {
+        match read {
             Ok((header, ledger, _)) if header.boot_id == self.boot_id => Ok(look(&ledger, Condition::Good)),
             Ok(_) => Ok(look(&empty, Condition::EarlierBoot)),
             Err(LogError::Damaged(_)) => Ok(look(&empty, Condition::Damaged)),
@@ -310,6 +317,7 @@ impl<H: Host> Store<H> {
         let _lock = self.host.lock()?;
         let mut bytes = Vec::new();
         let mut log = self.load(&mut bytes)?;
+        let mut is_named = false;
         loop {
             let renewed = match log {
                 None => self.rebuild("missing", &Ledger::default(), Vec::new(), now)?,
@@ -318,6 +326,7 @@ impl<H: Host> Store<H> {
                         return Err(IpamError::Newer { path: self.host.path(), version });
                     }
                     Err(LogError::Damaged(_)) => {
+                        self.load_all(&log, &mut bytes)?;
                         self.host.keep_damaged(&bytes)?;
                         let ledger = Ledger::salvage(&bytes);
                         self.rebuild("damaged", &ledger, ledger.leases(), now)?
@@ -328,9 +337,17 @@ impl<H: Host> Store<H> {
                     Ok((_, ledger, end)) if end.torn || !self.has_room(&log, end, change)? => {
                         self.rewrite(&ledger, end, now)?
                     }
-                    Ok((_, ledger, end)) => return self.append(log, &ledger, end, decide),
+                    Ok((header, ledger, end)) => {
+                        if end.offset == header.whole_octets && !is_named {
+                            // Nobody has written to it yet: who made it may have been killed before its name was
+                            // durable.
+                            self.host.sync_name()?;
+                        }
+                        return self.append(log, &ledger, end, decide);
+                    }
                 },
             };
+            is_named = true;
             bytes.clear();
             log = Some(renewed);
             self.load_from(log.as_ref(), &mut bytes)?;
@@ -363,10 +380,9 @@ impl<H: Host> Store<H> {
 
     /// The same ledger without what is dead.
     fn rewrite(&self, ledger: &Ledger<'_>, end: End, now: Now) -> Result<H::Log, IpamError> {
-        let header = Header { boot_id: &self.boot_id, first_sequence: end.sequence };
-        let mut out = Writer::whole(&header);
-        ledger.rewrite(&mut out, self.reuse_delay, now, Rows::Keep);
-        self.replace(out)
+        self.replace(record::whole(&self.boot_id, end.sequence, |out| {
+            ledger.rewrite(out, self.reuse_delay, now, Rows::Keep);
+        }))
     }
 
     /// A new log from the kernel's links, with what `old` still says.
@@ -385,20 +401,18 @@ impl<H: Host> Store<H> {
         let mut rows = recover::rows(links, leases, now.unix_seconds, |process| self.host.is_alive(process));
         rows.sort_by_key(|row| if row.id == 0 { u64::MAX } else { row.id });
         // Above every sequence of an older log, so that an ADD that is under way cannot take another's row for its own.
-        let header = Header { boot_id: &self.boot_id, first_sequence: now.unix_seconds << 24 };
-        let mut out = Writer::whole(&header);
-        old.rewrite(&mut out, self.reuse_delay, now, Rows::Drop);
-        for row in &mut rows {
-            if row.id == 0 {
-                row.id = out.sequence();
+        self.replace(record::whole(&self.boot_id, now.unix_seconds << 24, |out| {
+            old.rewrite(out, self.reuse_delay, now, Rows::Drop);
+            for row in &mut rows {
+                if row.id == 0 {
+                    row.id = out.sequence();
+                }
+                push_lease(out, row, ChosenFrom::default());
             }
-            push_lease(&mut out, row, ChosenFrom::default());
-        }
-        self.replace(out)
+        }))
     }
 
-    fn replace(&self, out: Writer) -> Result<H::Log, IpamError> {
-        let mut log = out.into_bytes();
+    fn replace(&self, mut log: Vec<u8>) -> Result<H::Log, IpamError> {
         let needed = 2 * log.len() + 2 * (CHANGE_OCTETS + RESERVE_OCTETS);
         log.resize(needed.next_multiple_of(4096).max(LEAST_OCTETS), 0);
         self.host.replace(&log)
@@ -409,6 +423,15 @@ impl<H: Host> Store<H> {
         let log = self.host.open()?;
         self.load_from(log.as_ref(), bytes)?;
         Ok(log)
+    }
+
+    /// Also what lies behind the place where the records seem to end.
+    fn load_all(&self, log: &H::Log, bytes: &mut Vec<u8>) -> Result<(), IpamError> {
+        let read = log.size().and_then(|size| {
+            bytes.resize(size, 0);
+            log.read_at(bytes, 0)
+        });
+        read.map(|read| bytes.truncate(read)).map_err(|error| self.io("reading", error))
     }
 
     fn load_from(&self, log: Option<&H::Log>, bytes: &mut Vec<u8>) -> Result<(), IpamError> {

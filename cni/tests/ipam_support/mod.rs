@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "each test program uses a part")]
 #![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
 
+pub(crate) mod disk;
+
 use std::path::Path;
 use std::time::Duration;
 
