@@ -1,6 +1,8 @@
 //! Invariant 7 of the ledger: no address is leased twice and none is lost, whatever is killed between any two file
 //! operations, whatever a power failure leaves of the disk, whatever rots.
 
+#![allow(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
+
 mod ipam_support;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,5 +1,7 @@
 //! The ledger on a real file system: leases, locks and refusals.
 
+#![allow(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
+
 mod ipam_support;
 
 use std::fs;
@@ -9,7 +11,7 @@ use std::time::Duration;
 use cni::ipam::{Condition, Found, IpamError, LeaseState, Store};
 use cni::spec::{CniError, Code};
 use cni::{Addresses, ipam};
-use ipam_support::{BOOT, attachment, claim, no_links, store};
+use ipam_support::{BOOT, attachment, claim, links, no_links, store};
 
 #[test]
 fn an_attachment_gets_its_addresses_once_and_gives_them_back() {
@@ -72,7 +74,7 @@ fn a_full_block_says_how_full_it_is_and_a_young_address_is_better_than_none() {
 #[test]
 fn a_thousand_changes_leave_a_small_log() {
     let state_dir = tempfile::tempdir().unwrap();
-    let store = Store::open(state_dir.path(), BOOT, Duration::ZERO, no_links);
+    let store = Store::open(state_dir.path(), BOOT, Duration::ZERO, no_links());
     let kept = store.claim(&claim("kept", &["10.0.0.0/16", "fd00::/64"])).unwrap();
     for round in 0..1500 {
         let lease = store.claim(&claim(&format!("pod-{round}"), &["10.0.0.0/16", "fd00::/64"])).unwrap();
@@ -94,7 +96,7 @@ fn rows_of_an_earlier_boot_do_not_count() {
     let state_dir = tempfile::tempdir().unwrap();
     let before = store(state_dir.path());
     let old = before.claim(&claim("a", &["10.0.0.0/24"])).unwrap();
-    let after = Store::open(state_dir.path(), "another boot", Duration::from_secs(60), no_links);
+    let after = Store::open(state_dir.path(), "another boot", Duration::from_secs(60), no_links());
     assert!(after.leases().unwrap().is_empty());
     assert_eq!(after.view(|_, condition| condition).unwrap(), Condition::EarlierBoot);
     // Its address rests, and its late DEL finds nothing.
@@ -106,7 +108,7 @@ fn rows_of_an_earlier_boot_do_not_count() {
 
 #[test]
 fn a_damaged_or_missing_log_is_made_anew_from_the_kernel() {
-    fn links() -> Result<Vec<Found>, String> {
+    fn wired(_: u8) -> Result<Vec<Found>, String> {
         let addresses = Addresses { v4: Some("10.0.0.9".parse().unwrap()), v6: None };
         Ok(vec![Found { attachment: attachment("wired"), addresses }])
     }
@@ -125,7 +127,7 @@ fn a_damaged_or_missing_log_is_made_anew_from_the_kernel() {
         let intent = before.claim(&claim("under-way", &["10.0.0.0/24"])).unwrap();
         before.claim(&claim("next", &["10.0.0.0/24"])).unwrap();
         damage(&state_dir.path().join("cni/ledger"));
-        let after = Store::open(state_dir.path(), BOOT, Duration::from_secs(60), links);
+        let after = Store::open(state_dir.path(), BOOT, Duration::from_secs(60), links(wired));
         let lease = after.claim(&claim("new", &["10.0.0.8/30"])).unwrap();
         assert_eq!(lease.addresses.to_string(), "10.0.0.10", "case {number}: .9 is wired");
         let rows = after.leases().unwrap();
@@ -138,7 +140,8 @@ fn a_damaged_or_missing_log_is_made_anew_from_the_kernel() {
         assert!(before.ready(&intent).is_err(), "case {number}: the row is lost");
     }
     let state_dir = tempfile::tempdir().unwrap();
-    let refused = Store::open(state_dir.path(), BOOT, Duration::ZERO, || Err("no netlink".to_owned()));
+    let refused =
+        Store::open(state_dir.path(), BOOT, Duration::ZERO, links(|_| Err("no netlink".to_owned())));
     let error = CniError::from(refused.claim(&claim("a", &["10.0.0.0/24"])).unwrap_err());
     assert!(error.code == Code::TryAgainLater && error.msg.contains("no netlink"), "{error}");
 }

@@ -35,7 +35,7 @@ use crate::{Addresses, Attachment};
 pub use error::{BlockCount, IpamError};
 pub use ledger::{Ledger, Now};
 pub use lock::Lock;
-pub use node::Node;
+pub use node::{Links, Node};
 pub use process::{BootTime, Process};
 pub use recover::Found;
 pub use store::{Condition, Store};

@@ -17,7 +17,7 @@ use super::lock::{Lock, Place};
 use super::process::{BootTime, Process};
 use super::recover::Found;
 use super::store::{Host, LogFile, Store};
-use crate::Attachment;
+use crate::{Attachment, pod};
 
 /// How long a change waits for others: each of them takes a fraction of a millisecond.
 const LOG_DEADLINE: Duration = Duration::from_secs(10);
@@ -28,7 +28,26 @@ const DAMAGED: &str = "ledger.damaged";
 const LOCK: &str = "lock";
 
 /// Tells which pods are wired, or in words why it cannot.
-pub type Links = fn() -> Result<Vec<Found>, String>;
+#[derive(Clone, Copy, Debug)]
+pub struct Links {
+    /// `rtm_protocol` of the routes to pods, which hold their addresses.
+    pub route_protocol: u8,
+    /// Asks the kernel; its argument is `route_protocol`.
+    pub list: fn(u8) -> Result<Vec<Found>, String>,
+}
+
+impl Links {
+    /// The veths of this network namespace that carry our mark.
+    #[must_use]
+    pub fn of_node(route_protocol: u8) -> Self {
+        let list = |route_protocol| {
+            let links = pod::links(route_protocol).map_err(|error| error.to_string())?;
+            let found = |link: pod::PodLink| Found { attachment: link.attachment, addresses: link.addresses };
+            Ok(links.into_iter().map(found).collect())
+        };
+        Self { route_protocol, list }
+    }
+}
 
 /// One `stateDir` of this node.
 #[derive(Debug)]
@@ -182,7 +201,7 @@ impl Host for Node {
     }
 
     fn links(&self) -> Result<Vec<Found>, String> {
-        (self.links)()
+        (self.links.list)(self.links.route_protocol)
     }
 
     fn is_alive(&self, process: Process) -> bool {

@@ -1,26 +1,31 @@
 //! Claims and stores for tests of the ledger.
 #![allow(dead_code, reason = "each test program uses a part")]
-#![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
+#![allow(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
 
 pub(crate) mod disk;
 
 use std::path::Path;
 use std::time::Duration;
 
-use cni::ipam::{BootTime, Claim, Found, NetnsId, Node, Process, Store};
+use cni::ipam::{BootTime, Claim, Found, Links, NetnsId, Node, Process, Store};
 use cni::{Attachment, ContainerId, IfName, NetworkName};
 
 /// The boot id of tests.
 pub(crate) const BOOT: &str = "11111111-2222-3333-4444-555555555555";
 
+/// A kernel that answers this when it is asked for wired pods.
+pub(crate) fn links(list: fn(u8) -> Result<Vec<Found>, String>) -> Links {
+    Links { route_protocol: 200, list }
+}
+
 /// No pod is wired.
-pub(crate) fn no_links() -> Result<Vec<Found>, String> {
-    Ok(Vec::new())
+pub(crate) fn no_links() -> Links {
+    links(|_| Ok(Vec::new()))
 }
 
 /// The ledger below `state_dir`, in the boot of tests.
 pub(crate) fn store(state_dir: &Path) -> Store<Node> {
-    Store::open(state_dir, BOOT, Duration::from_secs(60), no_links)
+    Store::open(state_dir, BOOT, Duration::from_secs(60), no_links())
 }
 
 /// Interface `eth0` of container `id` in network `towpath`.
