@@ -78,6 +78,22 @@ impl<'c> Chain<'c> {
         Ok(())
     }
 
+    /// Asks whether pods can be connected at all, as runtimes do every few seconds. Plugins before 1.1.0 cannot
+    /// be asked, and are taken to be ready.
+    ///
+    /// # Errors
+    /// The first plugin's that is not ready.
+    pub(super) fn status(conflist: &Conflist, path: &str) -> anyhow::Result<()> {
+        if !conflist.is_since("1.1.0") {
+            return Ok(());
+        }
+        let environment = Environment { container_id: "", netns: "", ifname: "", pod: "", path };
+        for plugin in &conflist.plugins {
+            call("STATUS", &environment, &named(conflist, plugin))?;
+        }
+        Ok(())
+    }
+
     fn environment<'e>(&'e self, ifname: &'e str) -> Environment<'e> {
         let there = self.record.netns.exists();
         Environment {
@@ -96,9 +112,7 @@ impl<'c> Chain<'c> {
         plugin: &Map<String, Value>,
         result: Option<&Value>,
     ) -> Map<String, Value> {
-        let mut config = plugin.clone();
-        config.insert("cniVersion".to_owned(), json!(conflist.version));
-        config.insert("name".to_owned(), json!(conflist.name));
+        let mut config = named(conflist, plugin);
         let wanted = self.record.wanted.iter().filter(|(capability, _)| has(plugin, capability));
         let wanted: Map<String, Value> = wanted.map(|(name, value)| (name.clone(), value.clone())).collect();
         if !wanted.is_empty() {
@@ -109,4 +123,12 @@ impl<'c> Chain<'c> {
         }
         config
     }
+}
+
+/// A plugin's object with what belongs to its network.
+fn named(conflist: &Conflist, plugin: &Map<String, Value>) -> Map<String, Value> {
+    let mut config = plugin.clone();
+    config.insert("cniVersion".to_owned(), json!(conflist.version));
+    config.insert("name".to_owned(), json!(conflist.name));
+    config
 }

@@ -4,14 +4,17 @@
 //! Source: CNI specification 1.1, section 1; go-cni and libcni for the choice of the file.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 /// Versions of the specification that are spoken here, oldest first.
 pub(super) const VERSIONS: [&str; 5] = ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
+
+/// How often it is looked, by somebody who waits.
+const INTERVAL: Duration = Duration::from_millis(20);
 
 /// Endings of configurations; a file of the first kinds is one plugin's.
 const ENDINGS: [&str; 3] = ["conf", "json", "conflist"];
@@ -31,21 +34,31 @@ pub(super) struct Conflist {
 }
 
 impl Conflist {
-    /// The configuration of `folder`, as soon as there is one.
-    pub(super) fn wait(folder: &Path, patience: Duration) -> anyhow::Result<Self> {
-        let mut found = None;
-        let waited = lab::until(patience, || {
-            found = Self::first(folder).transpose();
-            matches!(found, Some(Ok(_)))
-        });
-        match found {
-            Some(outcome) => outcome,
-            None => {
-                let waited = waited.err().map_or(patience, |timeout| timeout.0);
-                bail!(
-                    "no network configuration in {} after {waited:?}; `towpath status` says what the node waits for",
-                    folder.display()
-                )
+    /// The configuration of `folder`, as soon as there is one of which `ready` holds.
+    ///
+    /// # Errors
+    /// After `patience`: what was wrong with it then.
+    pub(super) fn wait(
+        folder: &Path,
+        patience: Duration,
+        ready: impl Fn(&Self) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Self> {
+        let began = Instant::now();
+        loop {
+            let late = began.elapsed() >= patience;
+            let found = match Self::first(folder) {
+                Ok(Some(conflist)) => ready(&conflist).map(|()| conflist),
+                Ok(None) => Err(anyhow::anyhow!("there is no network configuration in {}", folder.display())),
+                Err(error) => Err(error),
+            };
+            match found {
+                Ok(conflist) => return Ok(conflist),
+                Err(error) if late => {
+                    return Err(error.context(format!(
+                        "not ready for pods after {patience:?}; `towpath status` says what the node waits for"
+                    )));
+                }
+                Err(_) => std::thread::sleep(INTERVAL),
             }
         }
     }
@@ -161,8 +174,9 @@ mod tests {
     fn the_first_file_by_name_that_can_be_read_counts() {
         let folder = tempfile::tempdir().unwrap();
         let file = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
-        let first = || Conflist::wait(folder.path(), NOW).map(|conflist| conflist.name);
-        assert!(first().unwrap_err().to_string().contains("towpath status"));
+        let first = || Conflist::wait(folder.path(), NOW, |_| Ok(())).map(|conflist| conflist.name);
+        let error = format!("{:#}", first().unwrap_err());
+        assert!(error.contains("towpath status") && error.contains("no network configuration"), "{error}");
         file("00-a.conflist~", &conflist("previous", r#""cniVersion": "1.0.0""#));
         assert!(first().is_err(), "no ending of a configuration");
         file("05-broken.conflist", "{");
@@ -178,8 +192,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let missing = folder.path().join("net.d");
         std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| Conflist::wait(&missing, Duration::from_secs(20)));
+            let waiting = scope.spawn(|| {
+                Conflist::wait(&missing, Duration::from_secs(20), |conflist| {
+                    anyhow::ensure!(conflist.name == "late", "not this one");
+                    Ok(())
+                })
+            });
             std::fs::create_dir(&missing).unwrap();
+            std::fs::write(missing.join("20.conflist"), conflist("other", r#""cniVersion": "1.0.0""#))
+                .unwrap();
             std::fs::write(missing.join("draft"), conflist("late", r#""cniVersion": "1.0.0""#)).unwrap();
             std::fs::rename(missing.join("draft"), missing.join("10.conflist")).unwrap();
             assert_eq!(waiting.join().unwrap().unwrap().name, "late");

@@ -65,7 +65,8 @@ pub(super) struct AddArgs {
     /// A port of the node that leads to one of the pod: [ADDRESS:]HOST:POD[/tcp|udp|sctp].
     #[arg(long = "port", value_name = "HOST:POD/PROTOCOL")]
     ports: Vec<Port>,
-    /// How long to wait for a network configuration; the daemon writes it when the node is ready.
+    /// How long to wait for a network configuration and for its plugins to be ready; the daemon writes it when
+    /// the node is.
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time)]
     wait: Duration,
     #[command(flatten)]
@@ -111,7 +112,8 @@ fn add(args: AddArgs) -> anyhow::Result<()> {
         records.read(&name)?.is_none(),
         "there is a pod {name} already; remove it with `towpath pod del {name}`"
     );
-    let conflist = Conflist::wait(&folders.conf_dir, wait)?;
+    let conflist =
+        Conflist::wait(&folders.conf_dir, wait, |conflist| Chain::status(conflist, &folders.bin_dir))?;
     let mut wanted = serde_json::Map::new();
     if !addresses.is_empty() {
         wanted.insert("ips".to_owned(), json!(addresses));
