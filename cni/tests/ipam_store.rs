@@ -223,3 +223,82 @@ fn attachments_take_turns() {
     other.attachment_lock(&attachment("a"), Duration::from_secs(20)).unwrap();
     assert_eq!(ipam::REUSE_DELAY, Duration::from_secs(60));
 }
+
+#[test]
+fn static_addresses_are_given_to_one_and_refused_by_name() {
+    let state_dir = tempfile::tempdir().unwrap();
+    let store = store(state_dir.path());
+    let blocks = ["10.0.0.0/24", "10.0.9.0/24", "fd00::/64"];
+    let fixed = |id: &str, wanted: &[&str]| {
+        let wanted = wanted.iter().map(|address| address.parse().unwrap()).collect();
+        cni::ipam::Claim { wanted, reserved: vec!["10.0.0.200".parse().unwrap()], ..claim(id, &blocks) }
+    };
+    let lease = store.claim(&fixed("a", &["10.0.0.77"])).unwrap();
+    assert_eq!(lease.addresses.to_string(), "10.0.0.77 and fd00::4d", "the other family follows");
+    assert_eq!(
+        store.claim(&fixed("b", &["fd00::9", "10.0.9.1"])).unwrap().addresses.to_string(),
+        "10.0.9.1 and fd00::9"
+    );
+    assert_eq!(
+        store.claim(&claim("c", &blocks)).unwrap().addresses.to_string(),
+        "10.0.0.1 and fd00::1",
+        "a static address does not move the cursor"
+    );
+    let cases = [
+        ("10.0.0.77", Code::AddressTaken, "pod default/a (container a interface eth0 of network towpath)"),
+        ("10.0.1.1", Code::InvalidConfig, "foreignAddresses"),
+        ("10.0.0.0", Code::InvalidConfig, "the first or last of its block"),
+        ("10.0.9.255", Code::InvalidConfig, "the first or last of its block"),
+        ("fd00::", Code::InvalidConfig, "the first or last of its block"),
+        ("10.0.0.200", Code::InvalidConfig, "the node's own"),
+        ("127.0.0.1", Code::InvalidConfig, "a loopback address"),
+        ("224.0.0.1", Code::InvalidConfig, "a multicast address"),
+        ("fe80::5", Code::InvalidConfig, "link-local"),
+    ];
+    for (address, code, words) in cases {
+        let error = CniError::from(store.claim(&fixed("d", &[address])).unwrap_err());
+        assert_eq!(error.code, code, "{error}");
+        assert!(error.msg.contains(words) && error.msg.contains(address), "{error}");
+    }
+    let two = store.claim(&fixed("d", &["10.0.0.5", "10.0.0.6"])).unwrap_err();
+    assert!(matches!(two, IpamError::SameFamily { .. }), "{two}");
+    let foreign = cni::ipam::Claim { foreign_addresses: true, ..fixed("d", &["192.0.2.7"]) };
+    assert_eq!(store.claim(&foreign).unwrap().addresses.to_string(), "192.0.2.7 and fd00::2");
+    let other = store.claim(&fixed("a", &["10.0.0.78"])).unwrap();
+    assert_eq!(other.addresses.to_string(), "10.0.0.78 and fd00::4e", "another wish ends the first lease");
+    assert_eq!(store.leases().unwrap().len(), 4);
+}
+
+#[test]
+fn the_nodes_own_addresses_and_those_outside_the_ranges_are_never_chosen() {
+    let state_dir = tempfile::tempdir().unwrap();
+    let store = store(state_dir.path());
+    let range = cni::spec::IpRange { first: "10.0.0.4".parse().unwrap(), last: "10.0.0.6".parse().unwrap() };
+    let wish = |id: &str| cni::ipam::Claim {
+        ranges: vec![range],
+        reserved: vec!["10.0.0.5".parse().unwrap()],
+        ..claim(id, &["10.0.0.0/29"])
+    };
+    assert_eq!(store.claim(&wish("a")).unwrap().addresses.to_string(), "10.0.0.4");
+    assert_eq!(store.claim(&wish("b")).unwrap().addresses.to_string(), "10.0.0.6");
+    assert!(matches!(store.claim(&wish("c")), Err(IpamError::Exhausted { .. })));
+    let outside = cni::ipam::Claim { blocks: vec!["10.1.0.0/29".parse().unwrap()], ..wish("c") };
+    assert!(matches!(store.claim(&outside), Err(IpamError::RangesOutside { .. })));
+    assert!(matches!(store.claim(&claim("c", &[])), Err(IpamError::NoBlocks)));
+}
+
+#[test]
+fn a_wired_pod_is_entered_as_it_is() {
+    let state_dir = tempfile::tempdir().unwrap();
+    let store = store(state_dir.path());
+    let lease = store.claim(&claim("a", &["10.0.0.0/24"])).unwrap();
+    let found = |id: &str, last: u8| Found {
+        attachment: attachment(id),
+        addresses: Addresses { v4: Some([10, 0, 0, last].into()), v6: None },
+    };
+    let adopted = store.adopt(found("a", 9)).unwrap();
+    assert_eq!((adopted.addresses.v4, adopted.pod), (Some([10, 0, 0, 9].into()), lease.pod));
+    assert_eq!(store.adopt(found("b", 7)).unwrap().state, LeaseState::Ready);
+    assert!(matches!(store.adopt(found("b", 9)), Err(IpamError::Taken { .. })));
+    assert_eq!(store.leases().unwrap().len(), 2);
+}

@@ -219,14 +219,25 @@ impl<'log> Ledger<'log> {
             if !inside && !claim.foreign_addresses {
                 return Err(IpamError::Foreign { address, blocks: claim.blocks.clone() });
             }
+            addresses.set(address);
+        }
+        self.check_untaken(&addresses, replaces)?;
+        Ok(addresses)
+    }
+
+    /// Refuses addresses that a row other than `replaces` has.
+    ///
+    /// # Errors
+    /// [`IpamError::Taken`], with the holder's names.
+    pub fn check_untaken(&self, addresses: &Addresses, replaces: Option<u64>) -> Result<(), IpamError> {
+        for address in addresses.iter() {
             let holds =
                 |row: &&Row<'_>| Some(row.id) != replaces && row.addresses.iter().any(|a| a == address);
             if let Some(row) = self.live().find(holds) {
                 return Err(IpamError::Taken { address, holder: row.holder() });
             }
-            addresses.set(address);
         }
-        Ok(addresses)
+        Ok(())
     }
 
     /// The next address of a family that has a block, and the block.

@@ -13,6 +13,7 @@
 //! while the log is read and one record is appended, never while the disk or the kernel is waited for.
 //! [`ledger`], [`choose`] and [`record`] have neither clock nor I/O.
 
+pub mod audit;
 mod choose;
 pub mod error;
 pub mod ledger;
@@ -32,6 +33,7 @@ use ipnet::IpNet;
 use crate::spec::IpRange;
 use crate::{Addresses, Attachment};
 
+pub use audit::{Finding, audit};
 pub use error::{BlockCount, IpamError};
 pub use ledger::{Ledger, Now};
 pub use lock::Lock;

@@ -299,6 +299,29 @@ impl<H: Host> Store<H> {
         }
     }
 
+    /// Enters a wired pod as its link tells it, in the place of the row it may have: the ledger follows the kernel.
+    ///
+    /// # Errors
+    /// [`IpamError::Taken`] when another attachment leases one of the addresses; else as [`Store::claim`].
+    pub fn adopt(&self, found: Found) -> Result<Lease, IpamError> {
+        let now = self.host.now();
+        let (lease, log, _) = self.change(Change::Claim, now, |ledger, out| {
+            let old = ledger.find(&found.attachment);
+            ledger.check_untaken(&found.addresses, old.map(|row| row.id))?;
+            let known = old.and_then(|row| row.lease()).into_iter().collect();
+            let rows = recover::rows(vec![found], known, now.unix_seconds, |_| false);
+            let row = rows.into_iter().next().ok_or(IpamError::NoBlocks)?;
+            let lease = Lease { id: out.sequence(), state: LeaseState::Ready, ..row };
+            if let Some(row) = old {
+                out.push(&Record::Release { id: row.id, at: now.unix_seconds });
+            }
+            push_lease(out, &lease, ChosenFrom::default());
+            Ok(lease)
+        })?;
+        log.sync().map_err(|error| self.io("syncing", error))?;
+        Ok(lease)
+    }
+
     /// Makes a log that is missing, damaged or of another boot anew, now and not at the next change.
     ///
     /// # Errors
