@@ -4,6 +4,13 @@
 //! error. The order of checks is that of the reference library: environment, standard input, version, name, then
 //! the configuration.
 
+mod add;
+mod attachment;
+mod check;
+mod codes;
+mod del;
+mod gc;
+mod loopback;
 mod node;
 mod status;
 
@@ -32,6 +39,8 @@ pub struct Invocation<F, R> {
     pub variable: F,
     /// Standard input.
     pub stdin: R,
+    /// Whether the program was called by the name `loopback`.
+    pub is_loopback: bool,
 }
 
 /// Answers one call.
@@ -50,29 +59,34 @@ where
     let stdin = read(invocation.stdin);
     let bytes = stdin.as_deref().unwrap_or_default();
     let outcome = match (call, &stdin) {
-        (Ok(call), Ok(bytes)) => answer(&call, bytes),
+        (Ok(call), Ok(bytes)) => answer(&call, invocation.is_loopback, bytes),
         (Err(error), _) => Err(error),
         (Ok(_), Err(error)) => Err(error.clone()),
     };
     outcome.unwrap_or_else(|error| Answer::Refused(error.to_json(input::version_for_errors(bytes))))
 }
 
-fn answer(call: &Call, stdin: &[u8]) -> Result<Answer, CniError> {
+fn answer(call: &Call, is_loopback: bool, stdin: &[u8]) -> Result<Answer, CniError> {
     if *call == Call::Version {
         return Ok(Answer::Result(version_json(input::version_given(stdin)?.as_deref())));
     }
     let input = Input::parse(stdin, call.command())?;
+    if is_loopback || input.is_loopback() {
+        return match call {
+            Call::Add(_, netns) => loopback::add(&input, netns).map(Answer::Result),
+            Call::Check(_, netns) => loopback::check(netns).map(|()| Answer::Done),
+            Call::Del(_, netns) => loopback::del(netns.as_ref()).map(|()| Answer::Done),
+            Call::Gc | Call::Status | Call::Version => Ok(Answer::Done),
+        };
+    }
     match call {
-        Call::Status => status::status(&input).map(|()| Answer::Done),
-        other => {
-            if matches!(other, Call::Add(..) | Call::Check(..)) {
-                input.conf()?;
-                input.wanted(other)?;
-                input.prev_result()?;
-            }
-            let msg = format!("CNI_COMMAND is {}: not in this build", other.command());
-            Err(CniError::new(Code::InvalidEnvironment, msg))
+        Call::Add(target, netns) => add::add(&input, target, netns, &input.wanted(call)?).map(Answer::Result),
+        Call::Check(target, netns) => {
+            check::check(&input, target, netns, &input.wanted(call)?).map(|()| Answer::Done)
         }
+        Call::Del(target, _) => del::del(&input, target).map(|()| Answer::Done),
+        Call::Gc => gc::gc(&input).map(|()| Answer::Done),
+        Call::Status | Call::Version => status::status(&input).map(|()| Answer::Done),
     }
 }
 
@@ -99,7 +113,7 @@ mod tests {
             "CNI_PATH" => Some("/opt/cni/bin".into()),
             _ => None,
         };
-        run(Invocation { variable, stdin })
+        run(Invocation { variable, stdin, is_loopback: false })
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub(super) struct Node {
     pub(super) node_addresses: Vec<IpAddr>,
     /// MTU of the pods' interfaces. `None`: nobody says, the uplink's is taken.
     pub(super) mtu_bytes: Option<u32>,
+    /// `rtm_protocol` of the pod routes.
+    pub(super) route_protocol: u8,
     /// This boot.
     pub(super) boot_id: String,
     /// Why the daemon does not want pods to start now; `None` when it does, and where there is no daemon.
@@ -45,6 +47,7 @@ impl Node {
                 conf.node_addresses.clone()
             },
             mtu_bytes: conf.mtu_bytes.or(mtu),
+            route_protocol: place.route_protocol,
             boot_id,
             not_ready,
         };

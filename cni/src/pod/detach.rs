@@ -23,3 +23,11 @@ pub fn detach(host_ifname: &IfName) -> Result<bool, PodError> {
     Link::delete(&mut node, link.index)?;
     Ok(true)
 }
+
+/// Whether there is a link of this name, ours or not.
+///
+/// # Errors
+/// What the kernel refused.
+pub fn is_there(host_ifname: &IfName) -> Result<bool, PodError> {
+    Ok(Link::named(&mut Socket::route()?, host_ifname.as_str())?.is_some())
+}

@@ -17,6 +17,7 @@ mod detach;
 mod error;
 mod link;
 mod links;
+mod loopback;
 mod netns;
 mod routes;
 mod rtnetlink;
@@ -29,9 +30,10 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 pub use attach::attach;
 pub use check::check;
-pub use detach::detach;
+pub use detach::{detach, is_there};
 pub use error::PodError;
 pub use links::{PodLink, links};
+pub use loopback::{Loopback, loopback, loopback_down, loopback_up};
 pub use netns::{Identity, Netns, NetnsError};
 
 use crate::{Addresses, IfName};

@@ -65,8 +65,6 @@ pub struct NetworkConf {
     pub mtu_bytes: Option<u32>,
     /// Kernel table of the pod routes.
     pub route_table: u32,
-    /// `rtm_protocol` of the pod routes.
-    pub route_protocol: u8,
     /// The node's own addresses. Empty: those of the ready file.
     pub node_addresses: Vec<IpAddr>,
     /// Where the daemon says whether the node is ready. `None`: there is no daemon.
@@ -86,6 +84,8 @@ pub struct StatePlace {
     pub state_dir: PathBuf,
     /// File that holds the boot id.
     pub boot_id_file: PathBuf,
+    /// `rtm_protocol` of the pod routes: where leases are looked for when the folder was lost.
+    pub route_protocol: u8,
 }
 
 impl NetworkConf {
@@ -111,7 +111,6 @@ impl NetworkConf {
             route_table: top
                 .number("routeTable", 1, u32::MAX.into())?
                 .map_or(DEFAULT_ROUTE_TABLE, |table| u32::try_from(table).expect("at most 2^32 - 1")),
-            route_protocol: route_protocol(top)?,
             node_addresses: node_addresses(top)?,
             ready_file: absolute_path(top, "readyFile")?,
             reuse_delay: reuse_delay(top)?,
@@ -122,7 +121,7 @@ impl NetworkConf {
 }
 
 impl StatePlace {
-    /// Reads `stateDir` and `bootIDFile`.
+    /// Reads `stateDir`, `bootIDFile` and `routeProtocol`.
     ///
     /// # Errors
     /// 6 or 7; the message names key and value.
@@ -133,6 +132,7 @@ impl StatePlace {
         Ok(Self {
             state_dir: path("stateDir", DEFAULT_STATE_DIR)?,
             boot_id_file: path("bootIDFile", ready::BOOT_ID_PATH)?,
+            route_protocol: route_protocol(top)?,
         })
     }
 }
@@ -286,7 +286,6 @@ mod tests {
             blocks: vec!["10.244.3.0/24".parse().unwrap(), "fd00:244:3::/64".parse().unwrap()],
             mtu_bytes: None,
             route_table: 254,
-            route_protocol: 200,
             node_addresses: Vec::new(),
             ready_file: None,
             reuse_delay: Duration::from_secs(60),
@@ -303,7 +302,6 @@ mod tests {
             r#"{"blocks": ["10.0.0.0/31"]}"#,
             r#"{"mtu": 9000}"#,
             r#"{"routeTable": 100}"#,
-            r#"{"routeProtocol": 201}"#,
             r#"{"nodeAddresses": ["192.0.2.1", "2001:db8::1"]}"#,
             r#"{"readyFile": "/run/towpath/ready"}"#,
             r#"{"reuseDelay": "5m"}"#,
@@ -313,10 +311,13 @@ mod tests {
         for key in keys {
             assert_ne!(read(key).unwrap(), plain, "{key}");
         }
-        let object = serde_json::json!({"stateDir": "/srv", "bootIDFile": "/srv/boot"});
+        let object = serde_json::json!({"stateDir": "/srv", "bootIDFile": "/srv/boot", "routeProtocol": 201});
         let place = StatePlace::read(&Fields::new(object.as_object().unwrap())).unwrap();
-        assert_eq!(place, StatePlace { state_dir: "/srv".into(), boot_id_file: "/srv/boot".into() });
-        assert_eq!(keys.len() + 2, OWN_KEYS.len() + 1, "a key of ours has no row here");
+        assert_eq!(
+            place,
+            StatePlace { state_dir: "/srv".into(), boot_id_file: "/srv/boot".into(), route_protocol: 201 }
+        );
+        assert_eq!(keys.len() + 3, OWN_KEYS.len() + 1, "a key of ours has no row here");
     }
 
     #[test]

@@ -127,14 +127,27 @@ impl AddResult {
         self.dns = dns.to_json();
     }
 
-    /// Whether an interface of this name stands in the pod.
+    /// Whether an interface of this name is told of.
     #[must_use]
-    pub fn has_pod_interface(&self, name: &str) -> bool {
-        let in_pod =
-            |entry: &Value| entry.get("sandbox").and_then(Value::as_str).is_some_and(|at| !at.is_empty());
-        self.interfaces
-            .iter()
-            .any(|entry| entry.get("name").and_then(Value::as_str) == Some(name) && in_pod(entry))
+    pub fn has_interface(&self, name: &str) -> bool {
+        self.interface(name).is_some()
+    }
+
+    /// MTU of the interface of this name, where the version tells it.
+    #[must_use]
+    pub fn mtu_bytes(&self, name: &str) -> Option<u32> {
+        self.interface(name)?.get("mtu")?.as_u64()?.try_into().ok()
+    }
+
+    /// Whether the pod was given this address, whatever prefix length it is told with.
+    #[must_use]
+    pub fn has_address(&self, address: IpAddr) -> bool {
+        let told = self.ips.iter().filter_map(|entry| entry.get("address")?.as_str()?.split('/').next());
+        told.filter_map(|text| text.parse::<IpAddr>().ok()).any(|found| found == address)
+    }
+
+    fn interface(&self, name: &str) -> Option<&Value> {
+        self.interfaces.iter().find(|entry| entry.get("name").and_then(Value::as_str) == Some(name))
     }
 
     /// Whether `routes` holds a default route of the address's family.
@@ -353,10 +366,15 @@ mod tests {
             r#"{"cniVersion": "1.0.0", "interfaces": [{"name": "lo", "sandbox": "/run/netns/a"}],
                 "ips": [{"address": "127.0.0.1/8", "interface": 0}], "dns": {"search": ["a.example"]}}"#,
         );
-        assert!(before.has_pod_interface("lo") && !before.has_pod_interface("eth0"));
+        assert!(before.has_interface("lo") && !before.has_interface("eth0"));
         assert!(!before.has_default_route(true));
         let both = ours(before);
         assert!(both.has_default_route(true) && both.has_default_route(false));
+        assert!(
+            both.has_address("10.244.3.2".parse().unwrap()) && both.has_address("127.0.0.1".parse().unwrap())
+        );
+        assert!(!both.has_address("10.244.3.3".parse().unwrap()));
+        assert_eq!((both.mtu_bytes("eth0"), both.mtu_bytes("lo")), (Some(1500), None));
         let written: Value = serde_json::from_str(&both.to_json(Version::V1_0_0)).unwrap();
         let interfaces: Vec<u64> =
             written["ips"].as_array().unwrap().iter().map(|ip| ip["interface"].as_u64().unwrap()).collect();

@@ -22,6 +22,25 @@ pub fn reference_plugin(name: &str) -> PathBuf {
     path
 }
 
+/// portmap runs iptables, which is unpacked beside the plugins and has its usual names only once it is installed.
+fn iptables(node: &Node) -> [(&'static str, String); 3] {
+    let (tools, names) = (reference_plugin("portmap"), node.path("bin"));
+    let tools = tools.ancestors().nth(4).expect("TOOLS/usr/lib/cni/portmap");
+    if !names.exists() {
+        std::fs::create_dir(&names).unwrap();
+        for name in ["iptables", "ip6tables"] {
+            let program = tools.join("usr/sbin/xtables-nft-multi");
+            std::os::unix::fs::symlink(program, names.join(name)).unwrap();
+        }
+    }
+    let libraries = tools.join(format!("usr/lib/{}-linux-gnu", std::env::consts::ARCH));
+    [
+        ("PATH", format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", names.display())),
+        ("LD_LIBRARY_PATH", libraries.display().to_string()),
+        ("XTABLES_LIBDIR", libraries.join("xtables").display().to_string()),
+    ]
+}
+
 impl Chain {
     /// A chain of this version: each plugin with its configuration, and what the runtime asks for.
     pub fn new(version: &str, plugins: Vec<(PathBuf, Value)>, runtime: Value) -> Self {
@@ -79,8 +98,10 @@ impl Chain {
         if !asked.is_empty() {
             config["runtimeConfig"] = asked.into();
         }
-        let call = Call::new(command).of(path).pod(pod, "eth0").config(&config);
-        // portmap and bandwidth run iptables and the like.
-        node.run(&call.variable("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"))
+        let mut call = Call::new(command).of(path).pod(pod, "eth0").config(&config);
+        for (name, value) in iptables(node) {
+            call = call.variable(name, &value);
+        }
+        node.run(&call)
     }
 }

@@ -57,11 +57,15 @@ pub struct Answer {
 }
 
 impl Node {
-    /// A node whose only link is lo.
+    /// A node whose only link is lo, with an address of each family there.
     pub fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("boot_id"), "boot-1\n").unwrap();
-        Self { netns: Netns::fresh().unwrap(), folder }
+        let netns = Netns::fresh().unwrap();
+        for address in ["192.0.2.1/32", "2001:db8::1/128"] {
+            netns.ip(&format!("address add {address} dev lo nodad")).unwrap();
+        }
+        Self { netns, folder }
     }
 
     /// The folder that `stateDir` of [`Node::config`] names.
