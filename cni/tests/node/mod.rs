@@ -169,6 +169,12 @@ pub(crate) fn udp(netns: &Netns, address: &str, port: u16) -> UdpSocket {
 pub(crate) fn ask_udp(socket: &UdpSocket) -> Result<String, std::io::Error> {
     let mut answer = [0; 64];
     socket.send(b"who?")?;
-    let length = socket.recv(&mut answer)?;
+    let length = loop {
+        match socket.recv(&mut answer) {
+            // With a time limit the kernel does not begin anew by itself.
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            received => break received?,
+        }
+    };
     Ok(String::from_utf8_lossy(&answer[..length]).into_owned())
 }
