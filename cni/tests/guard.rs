@@ -14,7 +14,7 @@ use node::{NODE, Node, OUTSIDE, ask_tcp_within, ask_udp, serve_tcp, serve_udp};
 
 /// Long enough for an answer, short enough to wait for none.
 const SHORT: Duration = Duration::from_millis(400);
-/// Long enough for the node to have a link-local address to ask for its neighbours with.
+/// Long enough for any answer.
 const LONG: Duration = Duration::from_secs(4);
 
 #[test]
@@ -83,6 +83,7 @@ fn neighbours_are_found_and_addresses_detected_through_the_guard() {
     );
     pod.netns.exec(&["ping", "-6", "-c", "1", "-W", "0.2", "fe80::1%eth0"]).unwrap();
     assert!(!node.nft("list counter inet seen arrived").contains("packets 0 "));
+    pod.netns.sysctl("net/ipv6/conf/eth0/accept_dad", "1").unwrap();
     pod.netns.ip("address add fe80::1/64 dev eth0").unwrap();
     meter::wait::until(Duration::from_secs(5), "the duplicate of fe80::1 to be detected", || {
         Ok(pod.netns.ip("-6 address show dev eth0")?.contains("dadfailed").then_some(()))

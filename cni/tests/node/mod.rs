@@ -29,7 +29,7 @@ pub(crate) struct Pod {
 
 impl Node {
     pub(crate) fn new() -> Self {
-        let (netns, outside) = (Netns::fresh().unwrap(), Netns::fresh().unwrap());
+        let (netns, outside) = (without_dad(), without_dad());
         let with = |address: [&str; 2]| [format!("{}/24", address[0]), format!("{}/64", address[1])];
         let (ours, theirs) = (with(NODE), with(OUTSIDE));
         netns.link(("uplink", &[&ours[0], &ours[1]]), &outside, ("eth0", &[&theirs[0], &theirs[1]])).unwrap();
@@ -43,7 +43,7 @@ impl Node {
 
     /// A pod with the addresses 10.244.0.NUMBER and fd00::NUMBER behind the interface `twpodNUMBER`.
     pub(crate) fn pod(&self, number: u8) -> Pod {
-        let netns = Netns::fresh().unwrap();
+        let netns = without_dad();
         let (v4, v6) =
             (Ipv4Addr::new(10, 244, 0, number), Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, number.into()));
         let host = format!("twpod{number}");
@@ -104,6 +104,13 @@ impl Pod {
         serve_tcp(&self.netns, name, port);
         serve_udp(&self.netns, name, port);
     }
+}
+
+/// A namespace whose interfaces may use their addresses at once: nobody waits for duplicates to be detected.
+fn without_dad() -> Netns {
+    let netns = Netns::fresh().unwrap();
+    netns.sysctl("net/ipv6/conf/default/accept_dad", "0").unwrap();
+    netns
 }
 
 /// Answers every TCP connection to `port`, of both families, with `name` and the caller's address, until the test ends.
