@@ -32,6 +32,12 @@ impl Batch {
         Self::default()
     }
 
+    /// How many requests it holds; the place of the next one.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.requests.len()
+    }
+
     /// Whether it holds no requests.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -1,10 +1,10 @@
 //! Making a wire, or nothing.
 //!
-//! Three conversations: the node (the pair), the pod (everything in it), the node again (addresses, routes,
-//! neighbours). The host end goes up first, so that the pod's finds its carrier and each address and route is made on
-//! a link that works. Nothing waits for anything to settle.
+//! The pair is made on the node, its pod end set up in the pod, then the host end on the node, then the rest in the
+//! pod: the end that goes up last finds its carrier at once, and on the node that saves the kernel from walking the
+//! routes of all pods when it comes later. Nothing waits for anything to settle.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::AsFd;
 
 use netlink::{Batch, Refused, Socket};
@@ -13,7 +13,7 @@ use super::link::Link;
 use super::netns::Netns;
 use super::rtnetlink::{
     RT_TABLE_LOCAL, RT_TABLE_MAIN, RTM_GETLINK, RTPROT_STATIC, Route, add_address, add_route, configure_v4,
-    create_pair, host_bits, mark, no_address_of_its_own, set_neighbour, up, which_link,
+    create_pair, mark, no_address_of_its_own, set_neighbour, up, which_link,
 };
 use super::{Attached, GATEWAY_V4, GATEWAY_V6, HOST_MAC, PodError, Wire, routes, sysctls};
 
@@ -22,7 +22,6 @@ use super::{Attached, GATEWAY_V4, GATEWAY_V6, HOST_MAC, PodError, Wire, routes, 
 const HOST_ROUTE_PRIORITY_V6: u32 = 1;
 /// Routes of a pod's further interfaces: this and the interface's index.
 const SECOND_PRIORITY: u32 = 4096;
-const LINK_LOCAL_BITS: u8 = 64;
 
 type Outcomes = Vec<Result<(), Refused>>;
 
@@ -119,65 +118,90 @@ fn make_pair(node: &mut Socket, netns: &Netns, wire: &Wire) -> Result<Link, PodE
 }
 
 fn connect(node: &mut Socket, netns: &Netns, wire: &Wire, host: &Link) -> Result<(), PodError> {
-    sysctls::write_v6(host, wire, sysctls::host_v6(wire))?;
-    let mut batch = Batch::new();
-    if wire.addresses.v6.is_some() {
-        no_address_of_its_own(&mut batch, host.index);
-    }
-    up(&mut batch, host.index, "setting the host end up");
-    node.exchange(batch)?;
-    netns.enter(|| in_pod(wire, host.peer_index)).map_err(PodError::Enter)??;
-    on_node(node, wire, host)
+    prepare_host(node, wire, host)?;
+    let mut pod = netns.enter(|| prepare_pod(wire, host)).map_err(PodError::Enter)??;
+    on_node(node, wire, host)?;
+    in_pod(&mut pod, wire, host.peer_index)
 }
 
-/// Everything inside the pod.
-fn in_pod(wire: &Wire, index: u32) -> Result<(), PodError> {
-    let gone = || PodError::Gone { what: format!("{} in the pod", wire.ifname) };
-    let mut socket = Socket::route()?;
-    let pod = Link::of_index(&mut socket, index)?.ok_or_else(gone)?;
-    sysctls::write_v6(&pod, wire, sysctls::pod_v6(wire))?;
+/// The host end's settings are read back before it goes up: afterwards, asking for it makes the kernel walk all IPv6
+/// routes of the node.
+fn prepare_host(node: &mut Socket, wire: &Wire, host: &Link) -> Result<(), PodError> {
+    let files = sysctls::host_v6(wire, host)?;
+    if files.is_empty() {
+        return unless_overwritten(sysctls::differences_of_host(host, wire));
+    }
+    sysctls::write(host, &files)?;
+    let gone = || PodError::Gone { what: host.name.clone() };
+    let written = Link::of_index(node, host.index)?.ok_or_else(gone)?;
+    unless_overwritten(sysctls::differences_of_host(&written, wire))
+}
 
+/// Settings of the pod end, which is then up and waits for its carrier. The socket stays in the pod.
+fn prepare_pod(wire: &Wire, host: &Link) -> Result<Socket, PodError> {
+    let index = host.peer_index;
+    let mut socket = Socket::route()?;
     let mut batch = Batch::new();
     configure_v4(&mut batch, index, &sysctls::POD_V4);
+    if host.v6_settings.is_some() {
+        no_address_of_its_own(&mut batch, index);
+    }
+    let pod = ask_after(&mut socket, batch, index)?.ok_or_else(|| gone_in_pod(wire))?;
+    sysctls::write(&pod, &sysctls::pod_v6(wire, &pod)?)?;
+    let mut batch = Batch::new();
     up(&mut batch, index, "setting the pod end up");
+    socket.exchange(batch)?;
+    Ok(socket)
+}
+
+/// The pod's addresses, its gateways, and its routes by them.
+fn in_pod(socket: &mut Socket, wire: &Wire, index: u32) -> Result<(), PodError> {
+    let mut batch = Batch::new();
+    if wire.addresses.v6.is_some() {
+        let doing = "giving the pod its link-local address";
+        add_address(&mut batch, doing, index, link_local(wire.pod_mac).into());
+    }
     for address in wire.addresses.iter() {
         let gateway = gateway(address);
-        add_address(&mut batch, "giving the pod its address", index, address, host_bits(address));
+        add_address(&mut batch, "giving the pod its address", index, address);
         set_neighbour(&mut batch, "telling the pod its gateway's hardware address", index, gateway, HOST_MAC);
     }
-    socket.exchange(batch)?;
-
-    let pod_routes = pod_routes(wire, index, None);
-    let (outcomes, pod) = add_routes(&mut socket, &pod_routes, index)?;
+    let outcomes = add_routes(socket, batch, &pod_routes(wire, index, None))?;
     let taken =
         |outcome: &Result<(), Refused>| matches!(outcome, Err(refused) if refused.errno == libc::EEXIST);
     if outcomes.iter().any(taken) {
         // The pod has a first interface already. This one's routes stand behind its, for those who bind to this one.
-        let pod_routes = self::pod_routes(wire, index, Some(SECOND_PRIORITY + index));
-        all(add_routes(&mut socket, &pod_routes, index)?.0)?;
+        let behind = pod_routes(wire, index, Some(SECOND_PRIORITY + index));
+        all(add_routes(socket, Batch::new(), &behind)?)?;
     } else {
         all(outcomes)?;
     }
-    let pod = pod.ok_or_else(gone)?;
-    unless_overwritten(sysctls::differences(&pod, &sysctls::POD_V4, sysctls::pod_v6(wire)))
+    // Being asked, a kernel from 6.9 on also acts upon the carrier at once: what is sent before that is dropped.
+    let pod = Link::of_index(socket, index)?.ok_or_else(|| gone_in_pod(wire))?;
+    unless_overwritten(sysctls::differences_of_pod(&pod, wire))
 }
 
-/// The routes to the pod and what goes with them.
+fn gone_in_pod(wire: &Wire) -> PodError {
+    PodError::Gone { what: format!("{} in the pod", wire.ifname) }
+}
+
+/// The host end goes up, which gives both their carrier; the routes to the pod and what goes with them.
 fn on_node(node: &mut Socket, wire: &Wire, host: &Link) -> Result<(), PodError> {
     let mut batch = Batch::new();
+    if host.v6_settings.is_some() {
+        no_address_of_its_own(&mut batch, host.index);
+    }
+    up(&mut batch, host.index, "setting the host end up");
     if wire.addresses.v6.is_some() {
-        let gateway = IpAddr::V6(GATEWAY_V6);
-        add_address(&mut batch, "giving the host end fe80::1", host.index, gateway, LINK_LOCAL_BITS);
+        add_address(&mut batch, "giving the host end fe80::1", host.index, GATEWAY_V6.into());
     }
     for address in wire.addresses.iter() {
         let doing = "telling the node the pod's hardware address";
         set_neighbour(&mut batch, doing, host.index, address, wire.pod_mac);
     }
-    node.exchange(batch)?;
-
     let host_routes: Vec<Route> =
         wire.addresses.iter().map(|address| host_route(wire, host, address)).collect();
-    let (outcomes, found) = add_routes(node, &host_routes, host.index)?;
+    let outcomes = add_routes(node, batch, &host_routes)?;
     for (address, outcome) in wire.addresses.iter().zip(outcomes) {
         let Err(refused) = outcome else { continue };
         return Err(match (refused.errno, wire.sources.same_family(address)) {
@@ -190,8 +214,7 @@ fn on_node(node: &mut Socket, wire: &Wire, host: &Link) -> Result<(), PodError> 
             _ => refused.into(),
         });
     }
-    let found = found.ok_or_else(|| PodError::Gone { what: host.name.clone() })?;
-    unless_overwritten(sysctls::differences(&found, &sysctls::host_v4(wire), sysctls::host_v6(wire)))
+    Ok(())
 }
 
 fn host_route(wire: &Wire, host: &Link, address: IpAddr) -> Route {
@@ -230,20 +253,22 @@ fn pod_routes(wire: &Wire, index: u32, priority: Option<u32>) -> Vec<Route> {
     gateways.into_iter().chain(own).chain(defaults).collect()
 }
 
-/// What became of each route, and the link as it is afterwards. Asking for the link also makes a kernel from 6.9 on
-/// act upon its carrier at once: until then what is sent on it is dropped.
-fn add_routes(
-    socket: &mut Socket,
-    routes: &[Route],
-    index: u32,
-) -> Result<(Outcomes, Option<Link>), PodError> {
-    let mut batch = Batch::new();
+/// Sends `batch`, which must succeed, with routes at its end: what became of each.
+fn add_routes(socket: &mut Socket, mut batch: Batch, routes: &[Route]) -> Result<Outcomes, PodError> {
+    let first = batch.len();
     routes.iter().for_each(|route| add_route(&mut batch, route));
+    let mut outcomes = socket.outcomes(batch)?;
+    let of_routes = outcomes.split_off(first);
+    all(outcomes)?;
+    Ok(of_routes)
+}
+
+/// Sends `batch` and then asks for the link, whose settings are read back so.
+fn ask_after(socket: &mut Socket, mut batch: Batch, index: u32) -> Result<Option<Link>, PodError> {
     batch.request("reading the link back", RTM_GETLINK, 0, |body| which_link(body, index, None));
     let mut link = None;
-    let outcomes =
-        socket.converse(batch, |_, message| link = link.take().or_else(|| Link::parse(message)))?;
-    Ok((outcomes, link))
+    all(socket.converse(batch, |_, message| link = link.take().or_else(|| Link::parse(message)))?)?;
+    Ok(link)
 }
 
 fn all(outcomes: Outcomes) -> Result<(), PodError> {
@@ -256,4 +281,9 @@ fn unless_overwritten(differences: Vec<String>) -> Result<(), PodError> {
 
 pub(super) fn gateway(address: IpAddr) -> IpAddr {
     if address.is_ipv4() { GATEWAY_V4.into() } else { GATEWAY_V6.into() }
+}
+
+/// The address that the kernel would make: RFC 4291 appendix A.
+fn link_local([a, b, c, d, e, f]: [u8; 6]) -> Ipv6Addr {
+    Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f])
 }

@@ -73,7 +73,7 @@ fn check_host(
     if !host.is_up {
         differences.push(format!("{} is down", host.name));
     }
-    differences.extend(sysctls::differences(host, &sysctls::host_v4(wire), sysctls::host_v6(wire)));
+    differences.extend(sysctls::differences_of_host(host, wire));
     for address in wire.addresses.iter() {
         let route = routes::exact(node, wire.table, address)?;
         let is_ours = |route: &FoundRoute| {

@@ -140,11 +140,12 @@ fn v4_settings(body: &mut Body<'_>, settings: &[Setting]) {
     });
 }
 
-/// Keeps the kernel from making an IPv6 link-local address of its own on the link.
+/// Keeps the kernel from making an IPv6 link-local address of its own on the link, and from detecting whether it is
+/// somebody else's.
 pub(super) fn no_address_of_its_own(batch: &mut Batch, index: u32) {
     const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
     const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
-    batch.request("setting the host end's IPv6 address generation", RTM_SETLINK, 0, |body| {
+    batch.request("setting IPv6 address generation", RTM_SETLINK, 0, |body| {
         body.header(&link_header(index, 0, 0));
         body.nest(IFLA_AF_SPEC, |families| {
             families
@@ -171,15 +172,20 @@ pub(super) fn which_link(body: &mut Body<'_>, index: u32, name: Option<&str>) {
     body.u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
 }
 
-/// An address that is usable at once: no duplicate address detection.
-pub(super) fn add_address(batch: &mut Batch, doing: &'static str, index: u32, address: IpAddr, prefix: u8) {
-    const IFA_F_NODAD: u8 = 2;
-    let flags = if address.is_ipv6() { IFA_F_NODAD } else { 0 };
+/// An address that is usable at once: no duplicate address detection. And no route to its prefix, not even to itself:
+/// the kernel walks all pods' to add another to one that each of them has.
+pub(super) fn add_address(batch: &mut Batch, doing: &'static str, index: u32, address: IpAddr) {
+    const IFA_FLAGS: u16 = 8;
+    const IFA_F_NODAD: u32 = 0x002;
+    const IFA_F_NOPREFIXROUTE: u32 = 0x200;
     let [a, b, c, d] = index.to_ne_bytes();
     batch.request(doing, RTM_NEWADDR, CREATE | EXCL, |body| {
-        body.header(&[family(address), prefix, flags, SCOPE_UNIVERSE, a, b, c, d]);
+        body.header(&[family(address), host_bits(address), 0, SCOPE_UNIVERSE, a, b, c, d]);
         body.address(IFA_LOCAL, address);
         body.address(IFA_ADDRESS, address);
+        if address.is_ipv6() {
+            body.u32(IFA_FLAGS, IFA_F_NODAD | IFA_F_NOPREFIXROUTE);
+        }
     });
 }
 
