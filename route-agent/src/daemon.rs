@@ -28,6 +28,7 @@ use crate::exclusive::Exclusive;
 use crate::fib::run::{self as fib, Feedback, FibConfig, FibHandle, SpeakerFeedback};
 use crate::local;
 use crate::part::Part;
+use crate::pods;
 use crate::respond::Answers;
 
 /// What the command line says.
@@ -40,6 +41,8 @@ pub struct Options {
     pub socket: PathBuf,
     /// `--state-dir`.
     pub state_dir: PathBuf,
+    /// Files of a node that has pods.
+    pub pods: pods::Options,
     /// Applies `NetworkConfig.spec.logLevel`.
     pub set_log_level: Box<dyn Fn(LogLevel) + Send>,
 }
@@ -85,14 +88,17 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
 
     let (speaker_problems, problems) = watch::channel(Vec::new());
     let (reload, reloads) = mpsc::channel(1);
+    let (pods, pods_task) = pods::start(options.pods, configuration.clone(), speaker.clone(), fib.clone());
     let answers = Answers {
         started: Instant::now(),
         loaded: configuration.clone(),
         speaker_problems: problems,
         speaker: speaker.clone(),
         fib: fib.clone(),
+        pods,
     };
     let mut tasks = JoinSet::new();
+    tasks.spawn(pods_task);
     tasks.spawn(source.follow(loaded, reloads));
     tasks.spawn(local::run(configuration.clone(), speaker.clone(), fib.clone()));
     tasks.spawn(apply(configuration, speaker.clone(), fib, speaker_problems, options.set_log_level));

@@ -6,7 +6,8 @@
 //!                         '--> local ----'   '--- Feedback (installed, ------'
 //!                   addresses, routes        link down, next hop gone)
 //! ```
-//! [`daemon`] starts and joins the tasks; [`control`] is how the command talks to them.
+//! Pods' routes, which the CNI plugin writes, reach `local` by way of the FIB's notifications; [`pods`] tells container
+//! runtimes when this node is ready for them. [`daemon`] starts and joins the tasks; [`control`] is how the command talks to them.
 
 pub mod config;
 pub mod control;
@@ -16,6 +17,7 @@ pub mod fib;
 pub mod kernel;
 mod local;
 mod part;
+pub mod pods;
 mod respond;
 pub mod state;
 pub mod status;

@@ -20,6 +20,7 @@ use crate::kernel::dump;
 use crate::kernel::resolve::Topology;
 use crate::kernel::socket::Netlink;
 use crate::kernel::{NexthopObject, RTN_BLACKHOLE};
+use crate::pods::PodsHandle;
 use crate::status::{AgentStatus, InstalledRoute, SessionCounts};
 
 /// Everything an answer is made of.
@@ -29,6 +30,7 @@ pub(crate) struct Answers {
     pub(crate) speaker_problems: watch::Receiver<Vec<String>>,
     pub(crate) speaker: SpeakerHandle,
     pub(crate) fib: FibHandle,
+    pub(crate) pods: PodsHandle,
 }
 
 impl Responder for Answers {
@@ -40,6 +42,7 @@ impl Responder for Answers {
                 encode(self.routes(RibQuery { view, prefix, peer }).await).await
             }
             Request::Installed { prefix } => encode(self.installed(prefix).await).await,
+            Request::Drain { undo } => encode(self.pods.drain(!undo).await).await,
             Request::Peer { peer, action, reason } => encode(self.act(peer, action, reason).await).await,
         };
         match line {
@@ -111,6 +114,8 @@ impl Answers {
             format!("session {} ({}) is {}: {reason}", peer.peer, peer.neighbor, peer.state)
         }));
         problems.extend(kernel_problems(&fib));
+        let pods = self.pods.status();
+        problems.extend(pods.iter().flat_map(|pods| pods.problems.clone()));
         let node = &loaded.desired.node;
         Ok(AgentStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -122,6 +127,8 @@ impl Answers {
             config: loaded.status,
             sessions,
             fib,
+            pods,
+            notes: loaded.desired.doubts(),
             problems,
         })
     }

@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::fib::status::FibStatus;
+use crate::pods::PodsStatus;
 
 /// One node on one screen.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -29,6 +30,12 @@ pub struct AgentStatus {
     pub sessions: SessionCounts,
     /// The kernel.
     pub fib: FibStatus,
+    /// Pods; `None` in the first moments.
+    #[serde(default)]
+    pub pods: Option<PodsStatus>,
+    /// What is allowed, and hardly meant.
+    #[serde(default)]
+    pub notes: Vec<String>,
     /// Everything that wants somebody's attention; empty when healthy.
     pub problems: Vec<String>,
 }

@@ -37,6 +37,17 @@ pub fn towpath() -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
+/// The built CNI plugin: `TOWPATH_CNI`, or the one beside `towpath`.
+///
+/// # Errors
+/// When there is none.
+pub fn plugin() -> anyhow::Result<PathBuf> {
+    let named = std::env::var_os("TOWPATH_CNI").map(PathBuf::from);
+    let path = named.map_or_else(|| Ok(towpath()?.with_file_name("towpath-cni")), anyhow::Ok)?;
+    ensure!(path.is_file(), "{}: no such plugin; run `make plugin`", path.display());
+    Ok(path)
+}
+
 /// A node daemon and its folder.
 #[derive(Debug)]
 pub struct Agent {
@@ -110,6 +121,12 @@ impl Agent {
                 .arg(self.socket())
                 .arg("--state-dir")
                 .arg(self.folder.path().join("state"))
+                // Never the machine's own.
+                .arg("--cni-conf-dir")
+                .arg(self.cni_conf_dir())
+                .arg("--cni-bin-dir")
+                .arg(self.cni_bin_dir())
+                .args(plugin().ok().map(|path| format!("--cni-plugin={}", path.display())))
                 .stdin(Stdio::null())
                 .stdout(log.try_clone()?)
                 .stderr(log)
@@ -214,6 +231,21 @@ impl Agent {
     /// The control socket.
     pub fn socket(&self) -> PathBuf {
         self.folder.path().join("agent.sock")
+    }
+
+    /// Where it puts the conflist.
+    pub fn cni_conf_dir(&self) -> PathBuf {
+        self.folder.path().join("net.d")
+    }
+
+    /// Where it puts the CNI plugin.
+    pub fn cni_bin_dir(&self) -> PathBuf {
+        self.folder.path().join("bin")
+    }
+
+    /// What the plugin's STATUS reads.
+    pub fn ready_file(&self) -> PathBuf {
+        self.folder.path().join("ready")
     }
 
     /// Replaces a configuration file as careful editors do: a new file, renamed over the old one.

@@ -1,13 +1,15 @@
 //! `towpath agent`: starts the node daemon.
 
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
 use api::desired::LogLevel;
 use clap::Args;
+use cni::ready::BOOT_ID_PATH;
 use route_agent::daemon::{self, Options};
+use route_agent::pods;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, reload};
@@ -28,13 +30,53 @@ pub(crate) struct AgentArgs {
     /// What must survive a restart: the last good configuration, old values of sysctls.
     #[arg(long, default_value = "/var/lib/towpath")]
     state_dir: PathBuf,
+    /// What the CNI plugin's STATUS reads; default: `ready` beside the control socket.
+    #[arg(long)]
+    ready_file: Option<PathBuf>,
+    /// Where container runtimes look for a conflist; it is written when this node has pod blocks and is ready. Empty: never.
+    #[arg(long, default_value = "/etc/cni/net.d")]
+    cni_conf_dir: PathBuf,
+    /// Where container runtimes look for CNI plugins.
+    #[arg(long, default_value = "/opt/cni/bin")]
+    cni_bin_dir: PathBuf,
+    /// The CNI plugin to put there; default: `towpath-cni` beside this program.
+    #[arg(long)]
+    cni_plugin: Option<PathBuf>,
+    /// What tells one boot from the next.
+    #[arg(long, default_value = BOOT_ID_PATH, hide = true)]
+    boot_id_file: PathBuf,
+}
+
+impl AgentArgs {
+    /// Runtimes call the plugin from a folder of their own: what it is told is absolute.
+    fn pods(&self) -> anyhow::Result<pods::Options> {
+        let absolute = |path: &Path| {
+            std::path::absolute(path).with_context(|| format!("{}: not a path", path.display()))
+        };
+        let ready_file = self.ready_file.clone().unwrap_or_else(|| self.socket.with_file_name("ready"));
+        Ok(pods::Options {
+            ready_file: absolute(&ready_file)?,
+            conf_dir: Some(self.cni_conf_dir.clone()).filter(|folder| !folder.as_os_str().is_empty()),
+            bin_dir: self.cni_bin_dir.clone(),
+            plugin: self.cni_plugin.clone(),
+            boot_id_file: absolute(&self.boot_id_file)?,
+            state_dir: absolute(&self.state_dir)?,
+        })
+    }
 }
 
 pub(super) fn run(args: AgentArgs) -> anyhow::Result<ExitCode> {
     let node = node_name(args.node.as_deref())?;
     let set_log_level = log_to_stderr();
-    let options =
-        Options { files: args.files, node, socket: args.socket, state_dir: args.state_dir, set_log_level };
+    let pods = args.pods()?;
+    let options = Options {
+        files: args.files,
+        node,
+        socket: args.socket,
+        state_dir: args.state_dir,
+        pods,
+        set_log_level,
+    };
     let workers = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(4));
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers)

@@ -2,6 +2,7 @@
 
 mod agent;
 mod check;
+mod drain;
 mod peers;
 mod pod;
 mod routes;
@@ -44,6 +45,8 @@ enum Command {
     },
     /// Show routes: what peers sent, what is in use, what is in the kernel, what peers are told.
     Routes(RoutesArgs),
+    /// Let no new pods start on this node; those that run go on.
+    Drain(drain::DrainArgs),
     /// Check configuration files without touching anything; exit 1 when something is wrong.
     Check(check::CheckArgs),
     /// Act on BGP sessions.
@@ -154,6 +157,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Status(connection) => status::run(&connection),
         Command::Peers { watch, connection } => peers::run(&connection, watch),
         Command::Routes(args) => routes::run(&args),
+        Command::Drain(args) => drain::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Bgp { action } => bgp(action),
         Command::Pod { command } => pod::run(command),

@@ -2,7 +2,10 @@
 
 use std::process::ExitCode;
 
+use cni::ready::State;
+use ipnet::IpNet;
 use route_agent::control::{Request, client};
+use route_agent::pods::PodsStatus;
 use route_agent::status::AgentStatus;
 
 use super::table::age;
@@ -41,15 +44,41 @@ fn screen(status: &AgentStatus) -> String {
             fib.foreign_count,
         ),
     ];
+    lines.extend(status.pods.iter().filter(|pods| concerns(pods)).flat_map(pod_lines));
     for change in &fib.sysctls {
         lines.push(format!("sysctl    {} = {} (was {})", change.path, change.new, change.old));
     }
     for repair in &fib.repairs {
         lines.push(format!("repaired  {} {}, {} ago", repair.what, repair.who, age(repair.age_ms / 1000)));
     }
+    for note in &status.notes {
+        lines.push(format!("note      {note}"));
+    }
     for problem in &status.problems {
         lines.push(format!("problem   {problem}"));
     }
     lines.push(if status.problems.is_empty() { "healthy".to_owned() } else { "not healthy".to_owned() });
     lines.join("\n") + "\n"
+}
+
+/// A router has nothing to say about pods.
+fn concerns(pods: &PodsStatus) -> bool {
+    !pods.blocks.is_empty() || pods.pods > 0 || pods.state == State::Drained
+}
+
+fn pod_lines(pods: &PodsStatus) -> [String; 2] {
+    let list = |prefixes: &[IpNet]| prefixes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let blocks = if pods.blocks.is_empty() { "no blocks".to_owned() } else { list(&pods.blocks) };
+    let outside = match pods.outside.as_slice() {
+        [] => String::new(),
+        outside => format!(", outside of them {}", list(outside)),
+    };
+    let state = match (pods.state, &pods.conflist) {
+        (State::Ready, Some(path)) => format!("ready, {}", path.display()),
+        (State::Ready, None) => "ready, no conflist".to_owned(),
+        (State::Converging, _) => format!("converging: {}", pods.reason),
+        (State::Drained, _) => pods.reason.clone(),
+    };
+    let mtu = pods.mtu.map(|mtu| format!(", MTU {mtu}")).unwrap_or_default();
+    [format!("pods      {} in {blocks}{outside}", pods.pods), format!("cni       {state}{mtu}")]
 }

@@ -32,6 +32,12 @@ pub enum Request {
         /// Only this prefix.
         prefix: Option<IpNet>,
     },
+    /// Lets no new pods start on this node, or lets them again.
+    Drain {
+        /// End a drain.
+        #[serde(default)]
+        undo: bool,
+    },
     /// Acts on sessions.
     Peer {
         /// BGPPeer name or neighbour address.

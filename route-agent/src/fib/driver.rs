@@ -352,6 +352,7 @@ impl<F: SpeakerFeedback> Driver<F> {
 
     fn status(&self) -> FibStatus {
         FibStatus {
+            uplink_mtu: self.fib.links().into_iter().filter_map(|link| self.topology.mtu_bytes(link)).min(),
             messages: self.sent.load(Ordering::Relaxed),
             sysctls: self.sysctls.clone(),
             warnings: self.warnings.iter().cloned().chain(self.retry.as_ref().map(Retry::warning)).collect(),

@@ -1,5 +1,6 @@
 //! What `towpath status` shows of the kernel's routes.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use ipnet::IpNet;
@@ -59,6 +60,9 @@ pub struct FibStatus {
     pub sysctls: Vec<SysctlChange>,
     /// What could not be set up, in words.
     pub warnings: Vec<String>,
+    /// Smallest MTU of the links that learned routes lead over, in octets; `None`: there are none.
+    #[serde(default)]
+    pub uplink_mtu: Option<u32>,
 }
 
 /// A request the kernel refuses.
@@ -107,6 +111,12 @@ pub(super) struct Repair {
 }
 
 impl Fib {
+    /// Interfaces that routes in the kernel lead over.
+    pub fn links(&self) -> BTreeSet<u32> {
+        let present = self.groups.hops.iter().filter(|(_, hop)| hop.present);
+        present.map(|(_, hop)| hop.hop.ifindex).collect()
+    }
+
     /// A snapshot; the driver adds what only it knows.
     pub fn status(&self, now: Instant) -> FibStatus {
         let age = |since: Instant| {

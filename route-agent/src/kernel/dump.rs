@@ -238,6 +238,7 @@ fn dump_request(kind: u16, header: &[u8], sequence: u32) -> Vec<u8> {
 /// `struct ifinfomsg` with name and flags.
 pub(crate) fn parse_link(message: &Message<'_>) -> Option<Link> {
     const IFLA_IFNAME: u16 = 3;
+    const IFLA_MTU: u16 = 4;
     const IFF_UP: u32 = 1;
     const IFF_RUNNING: u32 = 0x40;
     const IFF_LOWER_UP: u32 = 0x1_0000;
@@ -246,11 +247,14 @@ pub(crate) fn parse_link(message: &Message<'_>) -> Option<Link> {
     }
     let index = u32_at(message.payload, 4)?;
     let flags = u32_at(message.payload, 8)?;
-    let name =
-        attributes(message.payload, 16).find(|(kind, _)| *kind == IFLA_IFNAME).map(|(_, value)| text(value));
+    let attribute = |wanted: u16| {
+        attributes(message.payload, 16).find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
+    };
+    let name = attribute(IFLA_IFNAME).map(text);
+    let mtu_bytes = attribute(IFLA_MTU).and_then(|value| u32_at(value, 0)).unwrap_or(0);
     // The same condition under which the kernel keeps nexthop objects (net/ipv4/nexthop.c, nh_netdev_event).
     let usable = flags & IFF_UP != 0 && flags & (IFF_RUNNING | IFF_LOWER_UP) != 0;
-    Some(Link { index, name: name?, usable })
+    Some(Link { index, name: name?, usable, mtu_bytes })
 }
 
 /// `struct ifaddrmsg`.

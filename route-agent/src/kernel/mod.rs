@@ -71,6 +71,8 @@ pub struct Link {
     pub name: String,
     /// Up and with carrier: the kernel keeps nexthop objects on it.
     pub usable: bool,
+    /// Largest packet, in octets; 0 when the kernel names none.
+    pub mtu_bytes: u32,
 }
 
 /// An address of an interface, with the subnet it connects.

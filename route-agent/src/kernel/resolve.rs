@@ -72,6 +72,17 @@ impl Topology {
         self.links.values()
     }
 
+    /// Largest packet of an interface, in octets.
+    pub fn mtu_bytes(&self, ifindex: u32) -> Option<u32> {
+        self.links.get(&ifindex).map(|link| link.mtu_bytes).filter(|mtu| *mtu > 0)
+    }
+
+    /// The interface with this address of ours; `scope`: the interface of a link-local one.
+    pub fn interface_of(&self, local: IpAddr, scope: u32) -> Option<u32> {
+        let ours = |address: &&Address| address.local == local && (scope == 0 || address.ifindex == scope);
+        self.addresses.iter().find(ours).map(|address| address.ifindex)
+    }
+
     /// Up, with carrier.
     pub fn usable(&self, ifindex: u32) -> bool {
         self.links.get(&ifindex).is_some_and(|link| link.usable)
@@ -135,7 +146,7 @@ mod tests {
     use super::*;
 
     fn topology() -> Topology {
-        let link = |index, usable| Link { index, name: format!("eth{index}"), usable };
+        let link = |index, usable| Link { index, name: format!("eth{index}"), usable, mtu_bytes: 1500 };
         let address = |ifindex, local: &str, subnet: &str, connected| Address {
             ifindex,
             local: local.parse().unwrap(),

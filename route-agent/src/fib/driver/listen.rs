@@ -60,7 +60,7 @@ impl<F: SpeakerFeedback> Driver<F> {
     }
 
     fn link(&mut self, now: Instant, link: Link, exists: bool) {
-        let Link { index: ifindex, usable, .. } = link;
+        let Link { index: ifindex, usable, mtu_bytes, .. } = link;
         let name = link.name.clone();
         let before = if exists {
             self.topology.link_changed(link)
@@ -68,9 +68,9 @@ impl<F: SpeakerFeedback> Driver<F> {
             self.published.pods.send_if_modified(|pods| pods.link_gone(ifindex));
             self.topology.link_gone(ifindex)
         };
-        let was_usable = before.is_some_and(|link| link.usable);
+        let was_usable = before.as_ref().is_some_and(|link| link.usable);
         if was_usable == usable {
-            if !exists {
+            if !exists || before.is_some_and(|link| link.mtu_bytes != mtu_bytes) {
                 self.publish();
             }
             return;

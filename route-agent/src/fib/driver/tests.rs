@@ -46,7 +46,7 @@ fn bench() -> Bench {
 }
 
 fn link(usable: bool) -> Link {
-    Link { index: 7, name: "eth7".into(), usable }
+    Link { index: 7, name: "eth7".into(), usable, mtu_bytes: 1500 }
 }
 
 fn with_runtime(test: impl Future<Output = ()>) {
