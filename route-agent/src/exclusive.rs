@@ -55,11 +55,7 @@ impl Exclusive {
     /// Another daemon has one of the two.
     pub fn claim(state_dir: &Path) -> Result<Self, ExclusiveError> {
         let failed = |what: String| move |source| ExclusiveError::Io { what, source };
-        let address = SocketAddr::from_abstract_name(NAME).map_err(failed("abstract socket".into()))?;
-        let namespace = UnixListener::bind_addr(&address).map_err(|error| match error.kind() {
-            io::ErrorKind::AddrInUse => ExclusiveError::Namespace { holder: holder() },
-            _ => failed(format!("abstract socket {NAME}"))(error),
-        })?;
+        let namespace = claim_namespace()?;
         let remedy = |path: &Path| format!("{}; name another folder with --state-dir", path.display());
         fs::create_dir_all(state_dir).map_err(failed(remedy(state_dir)))?;
         let path = state_dir.join("lock");
@@ -75,6 +71,19 @@ impl Exclusive {
             Err(errno) => Err(failed(remedy(&path))(errno.into())),
         }
     }
+}
+
+/// Claims only the calling thread's network namespace, as long as the listener lives. Needs a tokio runtime.
+///
+/// # Errors
+/// A daemon runs in it.
+pub fn claim_namespace() -> Result<UnixListener, ExclusiveError> {
+    let failed = |what: String| move |source| ExclusiveError::Io { what, source };
+    let address = SocketAddr::from_abstract_name(NAME).map_err(failed("abstract socket".into()))?;
+    UnixListener::bind_addr(&address).map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => ExclusiveError::Namespace { holder: holder() },
+        _ => failed(format!("abstract socket {NAME}"))(error),
+    })
 }
 
 /// Who holds the namespace's name, as far as this process may know.

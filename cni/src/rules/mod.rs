@@ -96,6 +96,20 @@ pub fn ensure_guard() -> Result<(), RulesError> {
     layout::ensure(&mut Socket::netfilter()?, layout::Part::Guard)
 }
 
+/// Removes the whole table, when the plugin is taken off a node. False: there was none.
+///
+/// # Errors
+/// [`RulesError::Unsupported`] where the kernel lacks nf_tables, [`RulesError::Netlink`].
+pub fn remove_table() -> Result<bool, RulesError> {
+    let mut batch = Batch::new();
+    batch.transaction(|batch| layout::TABLE.delete(batch));
+    match Socket::netfilter()?.exchange(batch) {
+        Ok(()) => Ok(true),
+        Err(error) if error.errno() == Some(libc::ENOENT) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Leads the node's ports into the pod. Repeating it changes nothing. Ports that a pod without a host interface has
 /// left behind are taken over.
 ///

@@ -3,6 +3,7 @@
 mod agent;
 mod check;
 mod drain;
+mod install;
 mod peers;
 mod pod;
 mod routes;
@@ -47,6 +48,10 @@ enum Command {
     Routes(RoutesArgs),
     /// Let no new pods start on this node; those that run go on.
     Drain(drain::DrainArgs),
+    /// Put the programs, and what keeps other programs off pods' links, in place on this node.
+    Install(install::InstallArgs),
+    /// Take away what `install` and the daemon put on this node, and give sysctls their old values.
+    Uninstall(install::UninstallArgs),
     /// Check configuration files without touching anything; exit 1 when something is wrong.
     Check(check::CheckArgs),
     /// Act on BGP sessions.
@@ -158,6 +163,8 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Peers { watch, connection } => peers::run(&connection, watch),
         Command::Routes(args) => routes::run(&args),
         Command::Drain(args) => drain::run(&args),
+        Command::Install(args) => install::run(&args),
+        Command::Uninstall(args) => install::uninstall(&args),
         Command::Check(args) => check::run(&args),
         Command::Bgp { action } => bgp(action),
         Command::Pod { command } => pod::run(command),

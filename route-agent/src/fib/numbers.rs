@@ -56,6 +56,11 @@ impl Numbers {
         self.learned.union(&self.local).copied().collect()
     }
 
+    /// Numbers of what BGP installed.
+    pub fn learned(&self) -> &BTreeSet<u8> {
+        &self.learned
+    }
+
     /// What BGP installed under this number is, or was, ours.
     pub(super) fn is_learned(&self, protocol: u8) -> bool {
         self.learned.contains(&protocol)

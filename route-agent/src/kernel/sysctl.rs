@@ -76,6 +76,25 @@ pub fn apply(root: &Path, record: Option<&Path>) -> (Vec<SysctlChange>, Vec<Sysc
     (changes, errors)
 }
 
+/// What was changed by this and earlier runs and is still as we set it, from the record of [`apply`].
+///
+/// # Errors
+/// The record cannot be read.
+pub fn restorable(root: &Path, record: &Path) -> io::Result<Vec<SysctlChange>> {
+    let changes: Vec<SysctlChange> = state::read_json(record)?.unwrap_or_default();
+    // A value that somebody else has set since is theirs.
+    let as_set = |change: &SysctlChange| read(&root.join(&change.path)).is_ok_and(|now| now == change.new);
+    Ok(changes.into_iter().filter(as_set).collect())
+}
+
+/// Gives a sysctl its old value back.
+///
+/// # Errors
+/// As the kernel answers.
+pub fn restore(root: &Path, change: &SysctlChange) -> io::Result<()> {
+    fs::write(root.join(&change.path), &change.old)
+}
+
 fn recorded(file: &Path) -> Vec<SysctlChange> {
     state::read_json(file).map_or_else(
         |error| {
