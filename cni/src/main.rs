@@ -5,8 +5,15 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use cni::commands::{Answer, Invocation, run};
+use cni::spec::{CniError, Code, Version};
 
 fn main() -> ExitCode {
+    // A bug is told like every other failure: the runtime then shows it, and calls DEL.
+    std::panic::set_hook(Box::new(|bug| {
+        let error = CniError::new(Code::Bug, format!("a bug of towpath-cni, please report it: {bug}"));
+        // There is nobody left to tell when standard output is gone.
+        let _ = writeln!(std::io::stdout(), "{}", error.to_json(Version::NEWEST));
+    }));
     let called_as = std::env::args_os().next().unwrap_or_default();
     let invocation = Invocation {
         variable: |name: &str| std::env::var_os(name),

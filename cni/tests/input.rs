@@ -183,3 +183,19 @@ fn status_of_a_configuration_no_pod_could_use_is_an_error() {
         assert_eq!(found, code, "{keys}: {msg}");
     }
 }
+
+#[test]
+fn the_largest_input_that_is_allowed_is_served() {
+    let node = Node::new();
+    let pod = node.pod("c1");
+    let mut config = node.config("1.0.0", json!({"blocks": ["10.0.0.0/24"], "args": {"filler": ""}}));
+    let room = (8 << 20) - config.to_string().len();
+    config["args"]["filler"] = "x".repeat(room).into();
+    let answer = node.call("ADD", &pod, &config);
+    assert_eq!(answer.result()["ips"].as_array().unwrap().len(), 1);
+    assert!(answer.took < AT_ONCE, "{:?}", answer.took);
+    let longer = config.to_string() + " ";
+    let (code, msg) = node.run(&Call::new("DEL").pod(&pod, "eth0").stdin(longer.as_bytes())).refusal();
+    assert_eq!(code, 5, "{msg}");
+    node.call("DEL", &pod, &config).silent();
+}

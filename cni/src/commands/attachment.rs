@@ -33,10 +33,11 @@ impl Attached {
             (input.network.clone(), target.container_id.clone(), target.ifname.clone());
         let attachment = Attachment { network, container_id, ifname };
         if !names::mark_fits(&attachment) {
+            let octets = attachment.to_string().len();
+            let most = names::MARK_OCTETS - (names::mark(&attachment).len() - octets);
             let msg = format!(
-                "name, CNI_CONTAINERID and CNI_IFNAME have {} octets together and may have {}: use a shorter name",
-                attachment.to_string().len(),
-                names::MARK_OCTETS - names::mark(&attachment).len() + attachment.to_string().len(),
+                "name, CNI_CONTAINERID and CNI_IFNAME have {octets} octets together, with blanks between them, and \
+                 may have {most}: use a shorter name",
             );
             return Err(CniError::new(Code::InvalidConfig, msg));
         }

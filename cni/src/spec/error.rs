@@ -50,6 +50,8 @@ pub enum Code {
     HostPortTaken,
     /// CHECK: the pod's wire is not as ADD left it.
     Differs,
+    /// A mistake in the plugin itself (the reference library's number for what has no other).
+    Bug,
 }
 
 impl Code {
@@ -71,6 +73,7 @@ impl Code {
             Self::Kernel => 102,
             Self::HostPortTaken => 103,
             Self::Differs => 104,
+            Self::Bug => 999,
         }
     }
 }

@@ -65,6 +65,10 @@ impl Node {
         for address in ["192.0.2.1/32", "2001:db8::1/128"] {
             netns.ip(&format!("address add {address} dev lo nodad")).unwrap();
         }
+        // The kernel takes an IPv6 address into use in its own time, even without detecting duplicates.
+        let local =
+            || netns.ip("-6 route show table local").map(|text| text.contains("2001:db8::1").then_some(()));
+        meter::wait::until(Duration::from_secs(10), "the node's IPv6 address", local).unwrap();
         Self { netns, folder }
     }
 
