@@ -6,6 +6,7 @@
 
 pub mod agent;
 pub mod cni;
+pub mod containers;
 pub mod fabric;
 pub mod feeder;
 pub mod interop;

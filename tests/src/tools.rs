@@ -1,4 +1,4 @@
-//! Where `tests/setup/packages.sh` put the routing daemons of other projects.
+//! Where `tests/setup/packages.sh` and `containerd.sh` put the programs of other projects.
 
 use std::path::{Path, PathBuf};
 
@@ -9,16 +9,29 @@ use anyhow::{Context, bail};
 /// # Errors
 /// When `make setup` has not run to its end.
 pub fn folder() -> anyhow::Result<PathBuf> {
+    complete("towpath/tools", "the test daemons are missing")
+}
+
+/// The folder with containerd 2, `cri` and `cni-gc`, as `tests/setup/containerd.sh` built it.
+///
+/// # Errors
+/// When `make setup` has not run to its end.
+pub fn containerd() -> anyhow::Result<PathBuf> {
+    complete("towpath/containerd", "containerd 2 is missing")
+}
+
+/// The folder that a link in the cache leads to.
+fn complete(link: &str, missing: &str) -> anyhow::Result<PathBuf> {
     let cache = match std::env::var_os("XDG_CACHE_HOME") {
         Some(cache) => PathBuf::from(cache),
         None => Path::new(&std::env::var_os("HOME").context("neither XDG_CACHE_HOME nor HOME is set")?)
             .join(".cache"),
     };
-    let link = cache.join("towpath/tools");
+    let link = cache.join(link);
     let folder = std::fs::canonicalize(&link)
-        .with_context(|| format!("{}: the test daemons are missing; run: make setup", link.display()))?;
+        .with_context(|| format!("{}: {missing}; run: make setup", link.display()))?;
     if !folder.join(".complete").exists() {
-        bail!("{}: unpacked only in part; remove it and run: make setup", folder.display());
+        bail!("{}: there only in part; remove it and run: make setup", folder.display());
     }
     Ok(folder)
 }

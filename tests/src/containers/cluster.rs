@@ -1,0 +1,188 @@
+//! The lab, its disks, and its two machines.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context;
+use lab::Lab;
+
+use super::image;
+use super::machine::Machine;
+use crate::wait::until;
+
+const TOPOLOGY: &str = include_str!("topo.clab.yml");
+const TOR: &str = include_str!("tor.yaml");
+const NODE: &str = include_str!("node.yaml");
+
+/// Folders of a node's disk, by what they are called there.
+const DISK: [&str; 6] =
+    ["/etc/cni", "/etc/node", "/opt/cni", "/var/lib/cni", "/var/lib/containerd", "/var/lib/towpath"];
+
+/// Patience for sessions, routes and containers on a slow machine.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Who starts the containers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Runtime {
+    /// Debian 12's containerd 1.6: CNI 1.0.
+    Containerd1,
+    /// containerd 2: CNI 1.1, with STATUS.
+    Containerd2,
+}
+
+/// The running lab. What it leaves on the machine ends with it.
+#[derive(Debug)]
+pub struct Cluster {
+    machines: Vec<Machine>,
+    lab: Option<Lab>,
+    runtime: Runtime,
+    name: String,
+    boots: u32,
+    folder: tempfile::TempDir,
+}
+
+impl Cluster {
+    /// Brings both nodes up: containerd answers, the image is there, the plugin is installed, and each node has a
+    /// route to the other one's pods. Node N's pods get addresses of 10.244.N.0/24.
+    ///
+    /// # Errors
+    /// What is missing or did not start.
+    pub fn up(runtime: Runtime) -> anyhow::Result<Self> {
+        Self::with_blocks_of(24, runtime)
+    }
+
+    /// As [`Cluster::up`], with blocks of another prefix length: a small one is soon used up.
+    ///
+    /// # Errors
+    /// As [`Cluster::up`].
+    pub fn with_blocks_of(length: u8, runtime: Runtime) -> anyhow::Result<Self> {
+        let folder = tempfile::Builder::new().prefix("towpath-containers-").tempdir()?;
+        let name = format!("containers-{}-{}", runtime.word(), std::process::id());
+        let containerd = crate::tools::containerd()?;
+        let topology = TOPOLOGY
+            .replace("LAB", &name)
+            .replace("CONTAINERD", containerd.to_str().context("the cache folder's path is no text")?);
+        fs::write(folder.path().join("topo.clab.yml"), topology)?;
+        fs::create_dir(folder.path().join("tor"))?;
+        fs::write(folder.path().join("tor/towpath.yaml"), TOR)?;
+        image::write(&folder.path().join("image.tar"))?;
+        for number in [1, 2] {
+            let disk = folder.path().join(format!("node{number}"));
+            for path in DISK {
+                fs::create_dir_all(disk.join(&path[1..]))?;
+            }
+            fs::create_dir(disk.join("towpath"))?;
+            let text = NODE.replace("NODE", &number.to_string()).replace("TOR", &(2 * number).to_string());
+            fs::write(disk.join("towpath/towpath.yaml"), text)?;
+            Machine::install(number, &format!("10.244.{number}.0/{length}"), &disk)?;
+        }
+        let mut cluster = Self { machines: Vec::new(), lab: None, runtime, name, boots: 0, folder };
+        cluster.boot()?;
+        Ok(cluster)
+    }
+
+    /// Node 1 or 2.
+    ///
+    /// # Panics
+    /// For another number.
+    #[must_use]
+    pub fn node(&self, number: usize) -> &Machine {
+        &self.machines[number - 1]
+    }
+
+    /// Node 1 or 2, to do something to its containerd.
+    ///
+    /// # Panics
+    /// For another number.
+    pub fn node_mut(&mut self, number: usize) -> &mut Machine {
+        &mut self.machines[number - 1]
+    }
+
+    /// Cuts the power of both nodes and starts them again: what was in memory is gone (links, routes, processes,
+    /// `/run`), what was on disk is not, and the boot id is another one.
+    ///
+    /// # Errors
+    /// As [`Cluster::up`].
+    pub fn reboot(&mut self) -> anyhow::Result<()> {
+        self.machines.clear();
+        self.lab.take().context("the lab is gone")?.down()?;
+        self.boot()
+    }
+
+    fn boot(&mut self) -> anyhow::Result<()> {
+        self.boots += 1;
+        for number in [1, 2] {
+            let file = self.folder.path().join(format!("node{number}/etc/node/boot_id"));
+            fs::write(file, format!("00000000-0000-4000-8000-{:012}\n", self.boots))?;
+        }
+        self.lab = Some(Lab::up(self.folder.path().join("topo.clab.yml"))?);
+        let lab = self.lab.as_ref().context("the lab is gone")?;
+        for number in [1, 2] {
+            let node = lab.node(&format!("node{number}"));
+            let log = self.folder.path().join(format!("node{number}/containerd.log"));
+            let mut machine = Machine::new(number, node, self.runtime, self.name.clone(), log)?;
+            machine.tell_ready("Ready", "")?;
+            machine.start_containerd()?;
+            machine.import(Path::new("/opt/image.tar"))?;
+            self.machines.push(machine);
+        }
+        for (machine, other) in [(self.node(1), 2), (self.node(2), 1)] {
+            for prefix in [format!("10.244.{other}.0/24"), format!("fd00:244:{other}::/64")] {
+                until(LIMIT, &format!("a route to {prefix}"), || machine.has_route(&prefix))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Runtime {
+    /// Distinguishes labs, and logs.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Containerd1 => "v1",
+            Self::Containerd2 => "v2",
+        }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for machine in &self.machines {
+                eprintln!("{}", machine.last_words());
+            }
+        }
+        self.machines.clear();
+        if let Some(Err(error)) = self.lab.take().map(Lab::down) {
+            eprintln!("taking {} down: {error}", self.name);
+        }
+        // cgroups outlive their processes, and belong to no namespace of the lab.
+        if let Err(error) = remove_cgroups(Path::new("/sys/fs/cgroup"), &self.name) {
+            eprintln!("removing the cgroups {}: {error}", self.name);
+        }
+    }
+}
+
+/// Removes the cgroups called `name` of every hierarchy (cgroup v1 mounts one per controller, v2 a single one).
+fn remove_cgroups(root: &Path, name: &str) -> std::io::Result<()> {
+    let hierarchies = fs::read_dir(root)?.filter_map(|entry| entry.ok().map(|entry| entry.path()));
+    for hierarchy in hierarchies.chain([root.to_owned()]) {
+        let ours = hierarchy.join(name);
+        if ours.is_dir() {
+            remove_tree(&ours)?;
+        }
+    }
+    Ok(())
+}
+
+/// Files of a cgroup cannot be removed, only its folders, innermost first.
+fn remove_tree(cgroup: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(cgroup)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove_tree(&entry.path())?;
+        }
+    }
+    fs::remove_dir(cgroup)
+}
