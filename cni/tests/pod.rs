@@ -7,6 +7,7 @@ use std::os::fd::AsRawFd as _;
 use std::path::Path;
 use std::time::Duration;
 
+use cni::pod::node::Node;
 use cni::pod::{self, Netns, PodError, Wire, names};
 use cni::{Addresses, Attachment, ContainerId, IfName, NetworkName};
 use meter::netns::Netns as Space;
@@ -223,7 +224,7 @@ fn a_route_that_somebody_has_already_is_named_and_nothing_stays() {
     elsewhere.wire.table = 1000;
     node.ip(&format!("-6 route add blackhole {} table 1000 metric 1 proto static", DUAL[1])).unwrap();
     let words = elsewhere.attach(&node).unwrap_err().to_string();
-    assert!(words.contains("protocol 4 in table 1000"), "{words}");
+    assert!(words.contains("leads nowhere, protocol 4 in table 1000"), "{words}");
 }
 
 #[test]
@@ -377,4 +378,181 @@ fn wires_are_listed_by_their_marks() {
     made.sort_by_key(|(index, ..)| *index);
     found.sort_by_key(|(index, ..)| *index);
     assert_eq!(found, made);
+}
+
+#[test]
+fn nobody_on_the_wire_is_asked_who_he_is() {
+    let (node, pod) = (node(), Pod::new("a", &DUAL));
+    pod.attach(&node).unwrap();
+    let addresses = pod.space.ip("-6 address show dev eth0").unwrap();
+    assert!(addresses.contains(DUAL[1]) && addresses.contains("fe80::"), "{addresses}");
+    assert!(!addresses.contains("tentative"), "{addresses}");
+    for address in DUAL {
+        first_packet(&node, address);
+    }
+    for address in ["192.0.2.10", "2001:db8:1::10"] {
+        first_packet(&pod.space, address);
+    }
+    for space in [&node, &pod.space] {
+        let counters = space.run(|| Ok(std::fs::read_to_string("/proc/thread-self/net/snmp6")?)).unwrap();
+        for counter in ["Icmp6OutNeighborSolicits", "Icmp6OutNeighborAdvertisements"] {
+            let line = counters.lines().find(|line| line.split_whitespace().next() == Some(counter)).unwrap();
+            assert_eq!(line.split_whitespace().nth(1), Some("0"), "{line}");
+        }
+    }
+
+    // IPv4 has no such counters: with IPv4 alone the pod sends a request and an answer, and nothing else.
+    let quiet = Pod::new("b", &["10.244.3.8"]);
+    quiet.attach(&node).unwrap();
+    first_packet(&node, "10.244.3.8");
+    first_packet(&quiet.space, "192.0.2.10");
+    let sent = quiet.space.run(|| Ok(std::fs::read_to_string("/proc/thread-self/net/dev")?)).unwrap();
+    let eth0 = sent.lines().find(|line| line.trim_start().starts_with("eth0:")).unwrap();
+    assert_eq!(eth0.split_whitespace().nth(10), Some("2"), "{sent}");
+}
+
+#[test]
+fn an_address_is_reachable_at_once_for_its_next_pod() {
+    let node = node();
+    for id in ["a", "b", "c"] {
+        let pod = Pod::new(id, &DUAL);
+        pod.attach(&node).unwrap();
+        for address in DUAL {
+            first_packet(&node, address);
+        }
+        pod.detach(&node).unwrap();
+    }
+}
+
+#[test]
+fn names_that_mean_something_else_below_proc_sys_are_refused_and_change_nothing() {
+    let (node, mut pod) = (node(), Pod::new("a", &DUAL));
+    let settings = |space: &Space| {
+        let grep =
+            ["sh", "-c", "grep -r . /proc/sys/net/ipv[46]/conf/all /proc/sys/net/ipv[46]/conf/default"];
+        String::from_utf8(space.exec(&grep).unwrap().stdout).unwrap()
+    };
+    let before = (remains(&node, &pod), settings(&node), settings(&pod.space));
+    for name in ["all", "default"] {
+        pod.wire.ifname = IfName::parse(name).unwrap();
+        let refused = pod.attach(&node).unwrap_err();
+        assert!(matches!(refused, PodError::Kernel(_)), "{refused}");
+        assert_eq!((remains(&node, &pod), settings(&node), settings(&pod.space)), before, "{name}");
+    }
+}
+
+#[test]
+fn what_a_refused_attach_had_made_is_taken_back() {
+    let (node, mut pod) = (node(), Pod::new("a", &DUAL));
+    let before = remains(&node, &pod);
+    pod.wire.sources = some(&["203.0.113.9"]);
+    let refused = pod.attach(&node).unwrap_err();
+    assert!(matches!(refused, PodError::Source { .. }), "{refused}");
+    assert_eq!(remains(&node, &pod), before);
+}
+
+#[test]
+fn pods_listen_to_no_router_and_the_node_to_no_pod() {
+    // A node that does not forward IPv6 would listen to its pods.
+    let (node, pod) = (node(), Pod::new("a", &DUAL));
+    node.sysctl("net/ipv6/conf/all/forwarding", "0").unwrap();
+    node.sysctl("net/ipv6/conf/default/accept_ra", "1").unwrap();
+    // A pod's namespace may come with IPv6 switched off and with forwarding switched on.
+    pod.space.sysctl("net/ipv6/conf/default/disable_ipv6", "1").unwrap();
+    pod.space.sysctl("net/ipv6/conf/default/forwarding", "1").unwrap();
+    pod.space.sysctl("net/ipv4/conf/default/forwarding", "1").unwrap();
+    pod.attach(&node).unwrap();
+    let read = |space: &Space, path: String| {
+        space.run(|| Ok(std::fs::read_to_string(format!("/proc/sys/net/{path}"))?)).unwrap().trim().to_owned()
+    };
+    let host = &pod.wire.host_ifname;
+    assert_eq!(read(&node, format!("ipv6/conf/{host}/accept_ra")), "0");
+    for (setting, value) in
+        [("forwarding", "1"), ("rp_filter", "1"), ("proxy_arp", "0"), ("route_localnet", "0")]
+    {
+        assert_eq!(read(&node, format!("ipv4/conf/{host}/{setting}")), value, "{setting}");
+    }
+    for (setting, value) in [
+        ("ipv6/conf/eth0/disable_ipv6", "0"),
+        ("ipv6/conf/eth0/forwarding", "0"),
+        ("ipv4/conf/eth0/forwarding", "0"),
+    ] {
+        assert_eq!(read(&pod.space, setting.to_owned()), value, "{setting}");
+    }
+    first_packet(&node, DUAL[1]);
+    assert_eq!(pod.check(&node), [""; 0]);
+}
+
+#[test]
+fn many_pods_at_once() {
+    let node = node();
+    let pods: Vec<Pod> = (1..=32)
+        .map(|number| {
+            Pod::new(
+                &format!("p{number}"),
+                &[&format!("10.244.3.{number}"), &format!("fd00:244:3::{number}")],
+            )
+        })
+        .collect();
+    std::thread::scope(|scope| {
+        for pod in &pods {
+            scope.spawn(|| pod.attach(&node).unwrap());
+        }
+    });
+    for pod in &pods {
+        pod.wire.addresses.iter().for_each(|address| first_packet(&node, &address.to_string()));
+    }
+    std::thread::scope(|scope| {
+        for pod in &pods {
+            scope.spawn(|| assert!(pod.detach(&node).unwrap()));
+        }
+    });
+    assert_eq!(node.run(|| Ok(pod::links(200))).unwrap().unwrap(), []);
+    assert!(!node.ip("route").unwrap().contains("proto 200"));
+}
+
+#[test]
+fn the_node_says_how_large_packets_may_be_and_from_where_it_speaks() {
+    let node = node();
+    let asked = || {
+        node.run(|| {
+            let mut asked = Node::open()?;
+            Ok((asked.uplink_mtu_bytes()?, asked.sources(&some(&DUAL))?))
+        })
+        .unwrap()
+    };
+    assert_eq!(asked(), (1500, Addresses::default()), "no uplink, no way outside");
+
+    let others = [Space::fresh().unwrap(), Space::fresh().unwrap()];
+    node.link(("up0", &["198.51.100.1/24", "2001:db8:2::1/64"]), &others[0], ("eth0", &[])).unwrap();
+    node.link(("up1", &["198.51.101.1/24"]), &others[1], ("eth0", &[])).unwrap();
+    node.ip("link set up0 mtu 9000").unwrap();
+    node.ip("link set up1 mtu 8900").unwrap();
+    node.ip("link add brother type veth peer name sister").unwrap();
+    node.ip("link set brother mtu 1300").unwrap();
+    assert_eq!(
+        asked(),
+        (8900, Addresses::default()),
+        "no default route: what is up and has a global address"
+    );
+
+    node.ip("route add default via 198.51.100.2 dev up0").unwrap();
+    assert_eq!(asked(), (9000, some(&["198.51.100.1"])), "the default route's uplink");
+    node.ip("-6 route add default via 2001:db8:2::2 dev up0").unwrap();
+    assert_eq!(asked(), (9000, some(&["198.51.100.1", "2001:db8:2::1"])));
+    node.ip("-6 route change default via 2001:db8:2::2 dev up0 mtu 1400").unwrap();
+    assert_eq!(asked().0, 1400, "the route's own word");
+
+    node.ip("-6 route delete default").unwrap();
+    node.ip("route change default src 192.0.2.10 nexthop via 198.51.100.2 dev up0 nexthop via 198.51.101.2 dev up1")
+        .unwrap();
+    assert_eq!(asked(), (8900, some(&["192.0.2.10"])), "the least of several next hops");
+
+    node.ip("route delete default").unwrap();
+    node.ip("nexthop add id 1 via 198.51.100.2 dev up0").unwrap();
+    node.ip("nexthop add id 2 via 198.51.101.2 dev up1").unwrap();
+    node.ip("nexthop add id 9 group 1/2").unwrap();
+    node.ip("route add default nhid 9 proto 199").unwrap();
+    node.ip("-6 route add unreachable default metric 4294967295").unwrap();
+    assert_eq!(asked().0, 8900, "a group of next hop objects, as the daemon installs");
 }

@@ -77,7 +77,7 @@ fn check_host(
     for address in wire.addresses.iter() {
         let route = routes::exact(node, wire.table, address)?;
         let is_ours = |route: &FoundRoute| {
-            route.interfaces == [host.index] && route.protocol == wire.protocol && route.gateway.is_none()
+            route.is_unicast && route.interfaces == [host.index] && route.protocol == wire.protocol
         };
         if !route.as_ref().is_some_and(is_ours) {
             let (table, protocol) = (wire.table, wire.protocol);

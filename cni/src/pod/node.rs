@@ -42,7 +42,8 @@ impl Node {
         let mut sizes = Vec::new();
         let mut uplinks = BTreeSet::new();
         for destination in FAR_AWAY {
-            let Some(route) = routes::toward(&mut self.0, destination)? else { continue };
+            let route = routes::toward(&mut self.0, destination)?;
+            let Some(route) = route.filter(|route| route.is_unicast) else { continue };
             sizes.extend(route.mtu_bytes);
             uplinks.extend(route.interfaces);
         }

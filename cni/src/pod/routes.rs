@@ -8,7 +8,7 @@ use netlink::{Attributes, Body, Error, Message, Socket, attributes};
 use super::link::Link;
 use super::names;
 use super::rtnetlink::{
-    ROUTE_HEADER, RTA_DST, RTA_GATEWAY, RTA_OIF, RTA_PREFSRC, RTA_TABLE, family, host_bits,
+    ROUTE_HEADER, RTA_DST, RTA_GATEWAY, RTA_OIF, RTA_PREFSRC, RTA_TABLE, RTN_UNICAST, family, host_bits,
 };
 
 const RTM_NEWROUTE: u16 = 24;
@@ -28,7 +28,9 @@ pub(super) struct FoundRoute {
     pub(super) protocol: u8,
     pub(super) gateway: Option<IpAddr>,
     pub(super) source: Option<IpAddr>,
-    /// Of each next hop; none for a blackhole.
+    /// Whether packets go on by it: not a blackhole, and not to this node itself.
+    pub(super) is_unicast: bool,
+    /// Of each next hop.
     pub(super) interfaces: Vec<u32>,
     /// The least MTU set on the route itself.
     pub(super) mtu_bytes: Option<u32>,
@@ -43,7 +45,7 @@ impl FoundRoute {
         if message.kind != RTM_NEWROUTE {
             return None;
         }
-        let [family, prefix_len, _, _, table, protocol, ..] =
+        let [family, prefix_len, _, _, table, protocol, _, kind, ..] =
             *message.payload.first_chunk::<ROUTE_HEADER>()?;
         let any = if family == 2 { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
         let mut route = Self {
@@ -53,6 +55,7 @@ impl FoundRoute {
             protocol,
             gateway: None,
             source: None,
+            is_unicast: kind == RTN_UNICAST,
             interfaces: Vec::new(),
             mtu_bytes: None,
         };
@@ -90,7 +93,9 @@ fn next_hops(mut bytes: &[u8], interfaces: &mut Vec<u32>) {
 
 /// The route that a packet to `destination` takes by the node's rules; `None`: there is none.
 pub(super) fn toward(socket: &mut Socket, destination: IpAddr) -> Result<Option<FoundRoute>, Error> {
-    lookup(socket, destination, RTM_F_FIB_MATCH | RTM_F_LOOKUP_TABLE)
+    // IPv6 names the table in any case, and does not know the flag.
+    let table = if destination.is_ipv4() { RTM_F_LOOKUP_TABLE } else { 0 };
+    lookup(socket, destination, RTM_F_FIB_MATCH | table)
 }
 
 /// The source address that the node itself would use towards `destination`.
@@ -170,8 +175,8 @@ pub(super) fn holder(socket: &mut Socket, table: u32, address: IpAddr) -> Result
     let Some(route) = exact(socket, table, address)? else {
         return Ok(format!("in table {table}, which went while it was looked at"));
     };
-    let Some(index) = route.interfaces.first() else {
-        return Ok(format!("a blackhole of protocol {} in table {table}", route.protocol));
+    let Some(index) = route.interfaces.first().filter(|_| route.is_unicast) else {
+        return Ok(format!("one that leads nowhere, protocol {} in table {table}", route.protocol));
     };
     let link = Link::of_index(socket, *index)?.unwrap_or_default();
     let whose = match names::marked(&link.alias) {
