@@ -130,12 +130,11 @@ fn nothing_of_a_gone_pod_is_tracked_and_others_flows_stay() {
     // A mapping of the port that other flows pass through the node to does not end them.
     publish(&node, &stays, &[mapping(Protocol::Udp, 53, 53)]);
     assert_eq!(of(&tracked(&node), &stays), 4);
-    for effort in [Effort::Thorough, Effort::Cheap] {
-        let ended = node.run(|| rules::forget_flows(&gone.addresses, effort)).unwrap();
-        let after = tracked(&node);
-        assert_eq!((of(&after, &gone), of(&after, &stays)), (0, 4), "{after}");
-        assert_eq!(ended, if effort == Effort::Thorough { 6 } else { 0 });
-    }
+    // Of a table as large as the kernel makes it, nothing is asked for a pod without ports.
+    assert_eq!(node.run(|| rules::forget_flows(&gone.addresses, Effort::Cheap)).unwrap(), 0);
+    assert_eq!(node.run(|| rules::forget_flows(&gone.addresses, Effort::Thorough)).unwrap(), 6);
+    let after = tracked(&node);
+    assert_eq!((of(&after, &gone), of(&after, &stays)), (0, 4), "{after}");
 }
 
 #[test]

@@ -67,24 +67,26 @@ impl Attached {
     pub(super) fn remove(&self, lease: Option<&Lease>) -> Vec<CniError> {
         // Without a row nobody knows what there was: everything cheap is tried.
         let (ports, shaped) = lease.map_or((true, true), |lease| (lease.ports, lease.shaped));
-        let mut failures = Vec::new();
-        let mut failed = |error: CniError| failures.push(error);
         // Kept until the links are gone: the kernel's wait for both is then one.
-        let withdrawn =
-            ports.then(|| rules::withdraw(&self.host_ifname).map_err(|error| failed(error.into())));
-        let links = if shaped {
-            bandwidth::remove(&self.host_ifname, &self.ifb_name).map_err(CniError::from)
-        } else {
-            pod::detach(&self.host_ifname).map_err(CniError::from)
-        };
-        drop(withdrawn);
-        failures.extend(links.err());
-        if let Some(lease) = lease {
-            // Before the address is free again: its old flows must not reach the next pod.
-            let effort = if ports { Effort::Thorough } else { Effort::Cheap };
-            failures.extend(rules::forget_flows(&lease.addresses, effort).err().map(CniError::from));
-        }
-        failures
+        let withdrawn = ports.then(|| rules::withdraw(&self.host_ifname).map_err(CniError::from));
+        // Before the address is free again: its old flows must not reach the next pod.
+        let effort = if ports { Effort::Thorough } else { Effort::Cheap };
+        let forget = |lease: &Lease| rules::forget_flows(&lease.addresses, effort).map_err(CniError::from);
+        let (links, flows) = std::thread::scope(|scope| {
+            // Connection tracking may be large; looking through it fills the time that deleting links waits.
+            let flows = lease.filter(|_| ports).map(|lease| scope.spawn(move || forget(lease)));
+            let links = if shaped {
+                bandwidth::remove(&self.host_ifname, &self.ifb_name).map_err(CniError::from)
+            } else {
+                pod::detach(&self.host_ifname).map_err(CniError::from)
+            };
+            let flows = match flows {
+                Some(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+                None => lease.map_or(Ok(0), forget),
+            };
+            (links, flows)
+        });
+        [withdrawn.and_then(Result::err), links.err(), flows.err()].into_iter().flatten().collect()
     }
 }
 
