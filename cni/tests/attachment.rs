@@ -297,6 +297,8 @@ fn a_container_has_as_many_attachments_as_it_is_given() {
     let third = node.run(&Call::new("ADD").pod(&pod, "net2").config(&other)).result();
     let all: Vec<String> = [&first, &second, &third].into_iter().flat_map(addresses).collect();
     assert_eq!(all.iter().collect::<std::collections::BTreeSet<_>>().len(), 6, "{all:?}");
+    assert_eq!(first["routes"].as_array().unwrap().len(), 2, "{first}");
+    assert!(second.get("routes").is_none() && third.get("routes").is_none(), "{second} {third}");
     let route = pod.netns.ip("route get 203.0.113.1").unwrap();
     assert!(route.contains("dev eth0"), "{route}");
     node.run(&Call::new("CHECK").pod(&pod, "net1").config(&with_result(&config, &second))).silent();

@@ -51,14 +51,17 @@ pub(super) fn add(
         shaped: !wanted.bandwidth.is_unlimited(),
     })?;
     let mut made = Made { this: &this, lease: &lease, is_wired: false };
-    let done = made.make(&netns, &node, &conf, wanted).and_then(|wire| {
+    let done = made.make(&netns, &node, &conf, wanted).and_then(|done| {
         ledger.ready(&lease)?;
-        Ok(wire)
+        Ok(done)
     });
-    match done {
-        Ok(wire) => Ok(result(previous, &this, &wire, netns_path, &conf, wanted).to_json(input.version)),
-        Err(failure) => Err(made.undo(&ledger, failure)),
+    let (wire, is_first) = done.map_err(|failure| made.undo(&ledger, failure))?;
+    let mut result = previous.unwrap_or_else(AddResult::empty);
+    add_ours(&mut result, &wire, is_first, netns_path);
+    if let Some(dns) = wanted.dns.as_ref().or(conf.dns.as_ref()) {
+        result.set_dns(dns);
     }
+    Ok(result.to_json(input.version))
 }
 
 /// An attachment that is there already is an error, and stays as it is. What a killed ADD left makes way.
@@ -68,16 +71,13 @@ fn clear_the_place(this: &Attached, ledger: &Ledger) -> Result<(), CniError> {
     }
     match ledger.lease(&this.attachment)? {
         // Its process is gone: we have its turn.
-        Some(Lease { state: LeaseState::Intent, .. }) => {
-            pod::detach(&this.host_ifname)?;
-            Ok(())
-        }
+        Some(lease) if lease.state == LeaseState::Intent => attachment::first_of(this.remove(Some(&lease))),
         // Without a row it is what an earlier boot of the container left, or somebody else's; the wire tells.
         None => Ok(()),
-        Some(Lease { state: LeaseState::Ready, addresses, .. }) => {
+        Some(lease) => {
             let msg = format!(
-                "container {} is attached already: its {} has {addresses}; DEL comes before another ADD",
-                this.attachment.container_id, this.attachment.ifname
+                "container {} is attached already: its {} has {}; DEL comes before another ADD",
+                this.attachment.container_id, this.attachment.ifname, lease.addresses
             );
             Err(CniError::new(Code::InterfaceExists, msg))
         }
@@ -98,11 +98,11 @@ impl Made<'_> {
         node: &Node,
         conf: &NetworkConf,
         wanted: &Wanted,
-    ) -> Result<Wire, CniError> {
+    ) -> Result<(Wire, bool), CniError> {
         let wire = wire(self.this, self.lease.addresses, node, conf, wanted)?;
         // A pod that could send under another's address before the guard stands would do so in its first millisecond.
         rules::ensure_guard()?;
-        pod::attach(netns, &wire)?;
+        let is_first = pod::attach(netns, &wire)?.is_first;
         self.is_wired = true;
         if !wanted.port_mappings.is_empty() {
             rules::publish(&published(self.this, self.lease.addresses, &wanted.port_mappings))?;
@@ -111,7 +111,7 @@ impl Made<'_> {
         if !wanted.bandwidth.is_unlimited() {
             bandwidth::shape(host_ifname, ifb_name, mark, wire.mtu_bytes, &wanted.bandwidth)?;
         }
-        Ok(wire)
+        Ok((wire, is_first))
     }
 
     /// Takes back what was made and gives the address back; `failure` says why, and what could not be undone.
@@ -174,18 +174,11 @@ pub(super) fn published(this: &Attached, addresses: Addresses, mappings: &[PortM
     Published { owner: this.host_ifname.clone(), addresses, mappings: mappings.to_vec() }
 }
 
-fn result(
-    previous: Option<AddResult>,
-    this: &Attached,
-    wire: &Wire,
-    netns_path: &NetnsPath,
-    conf: &NetworkConf,
-    wanted: &Wanted,
-) -> AddResult {
-    let mut result = previous.unwrap_or_else(AddResult::empty);
+/// Both ends, the addresses, and the default routes unless another interface has the pod's.
+fn add_ours(result: &mut AddResult, wire: &Wire, is_first: bool, netns_path: &NetnsPath) {
     let mtu_bytes = Some(wire.mtu_bytes);
     let (host_mac, pod_mac) = (mac_text(HOST_MAC), mac_text(wire.pod_mac));
-    let host = Interface { name: this.host_ifname.as_str(), mac: &host_mac, mtu_bytes, sandbox: None };
+    let host = Interface { name: wire.host_ifname.as_str(), mac: &host_mac, mtu_bytes, sandbox: None };
     result.add_interface(&host);
     let (name, sandbox) = (wire.ifname.as_str(), Some(netns_path.path.as_str()));
     let index = result.add_interface(&Interface { name, mac: &pod_mac, mtu_bytes, sandbox });
@@ -193,15 +186,10 @@ fn result(
         let (gateway, everything): (IpAddr, &str) =
             if address.is_ipv4() { (GATEWAY_V4.into(), "0.0.0.0/0") } else { (GATEWAY_V6.into(), "::/0") };
         result.add_ip(address, Some(gateway), index);
-        // A plugin before us may have given the pod its default route, which then comes first.
-        if !result.has_default_route(address.is_ipv4()) {
+        if is_first {
             result.add_route(everything, gateway);
         }
     }
-    if let Some(dns) = wanted.dns.as_ref().or(conf.dns.as_ref()) {
-        result.set_dns(dns);
-    }
-    result
 }
 
 fn mac_text(octets: [u8; 6]) -> String {

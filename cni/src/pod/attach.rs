@@ -37,12 +37,14 @@ pub fn attach(netns: &Netns, wire: &Wire) -> Result<Attached, PodError> {
     let mut node = Socket::route()?;
     remove_leftover(&mut node, netns, wire)?;
     let host = make_pair(&mut node, netns, wire)?;
-    connect(&mut node, netns, wire, &host).or_else(|failure| undo(&mut node, &host, failure))?;
+    let is_first =
+        connect(&mut node, netns, wire, &host).or_else(|failure| undo(&mut node, &host, failure))?;
     Ok(Attached {
         host_ifindex: host.index,
         pod_ifindex: host.peer_index,
         host_mac: HOST_MAC,
         pod_mac: wire.pod_mac,
+        is_first,
     })
 }
 
@@ -117,7 +119,7 @@ fn make_pair(node: &mut Socket, netns: &Netns, wire: &Wire) -> Result<Link, PodE
     }
 }
 
-fn connect(node: &mut Socket, netns: &Netns, wire: &Wire, host: &Link) -> Result<(), PodError> {
+fn connect(node: &mut Socket, netns: &Netns, wire: &Wire, host: &Link) -> Result<bool, PodError> {
     prepare_host(node, wire, host)?;
     let mut pod = netns.enter(|| prepare_pod(wire, host)).map_err(PodError::Enter)??;
     on_node(node, wire, host)?;
@@ -154,8 +156,8 @@ fn prepare_pod(wire: &Wire, host: &Link) -> Result<Socket, PodError> {
     Ok(socket)
 }
 
-/// The pod's addresses, its gateways, and its routes by them.
-fn in_pod(socket: &mut Socket, wire: &Wire, index: u32) -> Result<(), PodError> {
+/// The pod's addresses, its gateways, and its routes by them. False: another interface has the default routes.
+fn in_pod(socket: &mut Socket, wire: &Wire, index: u32) -> Result<bool, PodError> {
     let mut batch = Batch::new();
     if wire.addresses.v6.is_some() {
         let doing = "giving the pod its link-local address";
@@ -169,16 +171,17 @@ fn in_pod(socket: &mut Socket, wire: &Wire, index: u32) -> Result<(), PodError> 
     let outcomes = add_routes(socket, batch, &pod_routes(wire, index, None))?;
     let taken =
         |outcome: &Result<(), Refused>| matches!(outcome, Err(refused) if refused.errno == libc::EEXIST);
-    if outcomes.iter().any(taken) {
+    let is_first = !outcomes.iter().any(taken);
+    if is_first {
+        all(outcomes)?;
+    } else {
         // The pod has a first interface already. This one's routes stand behind its, for those who bind to this one.
         let behind = pod_routes(wire, index, Some(SECOND_PRIORITY + index));
         all(add_routes(socket, Batch::new(), &behind)?)?;
-    } else {
-        all(outcomes)?;
     }
     // Being asked, a kernel from 6.9 on also acts upon the carrier at once: what is sent before that is dropped.
     let pod = Link::of_index(socket, index)?.ok_or_else(|| gone_in_pod(wire))?;
-    unless_overwritten(sysctls::differences_of_pod(&pod, wire))
+    unless_overwritten(sysctls::differences_of_pod(&pod, wire)).map(|()| is_first)
 }
 
 fn gone_in_pod(wire: &Wire) -> PodError {

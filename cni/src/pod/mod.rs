@@ -86,4 +86,6 @@ pub struct Attached {
     pub host_mac: [u8; 6],
     /// The pod end's hardware address.
     pub pod_mac: [u8; 6],
+    /// Whether the pod's default routes lead here. Another interface had them before, otherwise, and ours stand behind.
+    pub is_first: bool,
 }

@@ -150,13 +150,6 @@ impl AddResult {
         self.interfaces.iter().find(|entry| entry.get("name").and_then(Value::as_str) == Some(name))
     }
 
-    /// Whether `routes` holds a default route of the address's family.
-    #[must_use]
-    pub fn has_default_route(&self, v4: bool) -> bool {
-        let wanted = if v4 { "0.0.0.0/0" } else { "::/0" };
-        self.routes.iter().any(|route| route.get("dst").and_then(Value::as_str) == Some(wanted))
-    }
-
     /// The result in the words of `version`, one line.
     #[must_use]
     pub fn to_json(&self, version: Version) -> String {
@@ -367,9 +360,7 @@ mod tests {
                 "ips": [{"address": "127.0.0.1/8", "interface": 0}], "dns": {"search": ["a.example"]}}"#,
         );
         assert!(before.has_interface("lo") && !before.has_interface("eth0"));
-        assert!(!before.has_default_route(true));
         let both = ours(before);
-        assert!(both.has_default_route(true) && both.has_default_route(false));
         assert!(
             both.has_address("10.244.3.2".parse().unwrap()) && both.has_address("127.0.0.1".parse().unwrap())
         );
