@@ -59,6 +59,8 @@ fn a_host_port_is_reached_from_everywhere() {
     }
     assert_eq!(ask_tcp(&node.netns, "127.0.0.1", 80).unwrap(), format!("pod {}", NODE[0]));
     assert_eq!(ask_udp(&udp(&node.netns, "127.0.0.1", 80)).unwrap(), format!("pod {}", NODE[0]));
+    // Who asks localhost's IPv6 address must not wait for an answer that cannot come.
+    assert_eq!(ask_tcp(&node.netns, "::1", 80).unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused);
 }
 
 #[test]

@@ -41,7 +41,9 @@ impl From<RulesError> for CniError {
     fn from(error: RulesError) -> Self {
         let code = match &error {
             RulesError::Taken { .. } => Code::HostPortTaken,
-            RulesError::Twice { .. } | RulesError::NoAddress { .. } => Code::InvalidConfig,
+            RulesError::Twice { .. } | RulesError::NoAddress { .. } | RulesError::Ipv6Loopback { .. } => {
+                Code::InvalidConfig
+            }
             RulesError::Unstable { .. } => Code::TryAgainLater,
             RulesError::Unsupported(_) => Code::Kernel,
             RulesError::Netlink(error) => netlink(error),

@@ -1,7 +1,7 @@
 //! Mappings as elements of the maps, and back into words. Pure but for the listing.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use netlink::nft::Element;
 use netlink::nft::expression::octets;
@@ -80,6 +80,9 @@ impl fmt::Display for Installed {
 pub(super) fn wanted(published: &Published) -> Result<Vec<Installed>, RulesError> {
     let mut all: Vec<Installed> = Vec::new();
     for mapping in &published.mappings {
+        if mapping.host_ip == Some(Ipv6Addr::LOCALHOST.into()) {
+            return Err(RulesError::Ipv6Loopback { mapping: *mapping });
+        }
         let before = all.len();
         for pod in published.addresses.iter() {
             let Some(element) = of_mapping(mapping, pod, published.owner.as_str()) else { continue };
@@ -204,6 +207,12 @@ mod tests {
         twice.mappings[1].container_port = 8081.try_into().unwrap();
         let error = wanted(&twice).unwrap_err().to_string();
         assert!(error.starts_with("hostPort 80/tcp is mapped twice"), "{error}");
+    }
+
+    #[test]
+    fn the_ipv6_loopback_address_is_refused() {
+        let error = wanted(&published(&[(80, 8080, Protocol::Tcp, Some("::1"))])).unwrap_err().to_string();
+        assert!(error.contains("hostIP ::1 for tcp port 80 cannot lead into a pod"), "{error}");
     }
 
     #[test]

@@ -6,10 +6,12 @@
 //! Each chain's comment names the layout. Where it is missing, another version's, or short of rules, the part is
 //! made anew in one transaction; the elements of the maps stay.
 
+use std::net::Ipv6Addr;
+
 use netlink::nft::expression::{Fib, Header, Meta, name16};
 use netlink::nft::set::{Set, Type};
 use netlink::nft::{Base, Expressions, Family, Hook, Register, Table, Verdict};
-use netlink::{Batch, Socket};
+use netlink::{Batch, Error, Socket};
 
 use super::RulesError;
 
@@ -27,24 +29,18 @@ pub(super) enum Part {
     HostPorts,
 }
 
-use Type::{InetProto, InetService, Ipv4Addr, Ipv6Addr};
+use Type::{InetProto, InetService};
+const V4: Type = Type::Ipv4Addr;
+const V6: Type = Type::Ipv6Addr;
 
 /// The sets, by the number that `elements` calls them.
 pub(super) const SETS: [Set; 6] = [
-    Set { name: "host-ports-v4", key: &[InetProto, InetService], data: &[Ipv4Addr, InetService] },
-    Set { name: "host-ports-v6", key: &[InetProto, InetService], data: &[Ipv6Addr, InetService] },
-    Set {
-        name: "host-address-ports-v4",
-        key: &[Ipv4Addr, InetProto, InetService],
-        data: &[Ipv4Addr, InetService],
-    },
-    Set {
-        name: "host-address-ports-v6",
-        key: &[Ipv6Addr, InetProto, InetService],
-        data: &[Ipv6Addr, InetService],
-    },
-    Set { name: "hairpin-v4", key: &[Ipv4Addr, Ipv4Addr], data: &[] },
-    Set { name: "hairpin-v6", key: &[Ipv6Addr, Ipv6Addr], data: &[] },
+    Set { name: "host-ports-v4", key: &[InetProto, InetService], data: &[V4, InetService] },
+    Set { name: "host-ports-v6", key: &[InetProto, InetService], data: &[V6, InetService] },
+    Set { name: "host-address-ports-v4", key: &[V4, InetProto, InetService], data: &[V4, InetService] },
+    Set { name: "host-address-ports-v6", key: &[V6, InetProto, InetService], data: &[V6, InetService] },
+    Set { name: "hairpin-v4", key: &[V4, V4], data: &[] },
+    Set { name: "hairpin-v6", key: &[V6, V6], data: &[] },
 ];
 
 const GUARD: &str = "guard";
@@ -101,8 +97,8 @@ const HOST_PORT_CHAINS: [Chain; 4] = [
     Chain {
         name: "output",
         base: Some(Base { kind: "nat", hook: Hook::Output, priority: DSTNAT }),
-        rules: &[to_this_node],
-        uses: 1,
+        rules: &[to_itself_v6, to_this_node],
+        uses: 2,
     },
     Chain {
         name: "postrouting",
@@ -130,7 +126,7 @@ pub(super) fn ensure(socket: &mut Socket, part: Part) -> Result<(), RulesError> 
     // because a chain that is jumped to cannot be deleted.
     let mut present = Vec::new();
     for chain in part.chains() {
-        if TABLE.chain(socket, chain.name)?.is_some() {
+        if TABLE.chain(socket, chain.name).map_err(unsupported)?.is_some() {
             present.push(chain.name);
         }
     }
@@ -150,6 +146,14 @@ pub(super) fn ensure(socket: &mut Socket, part: Part) -> Result<(), RulesError> 
         }
     }
     Ok(())
+}
+
+/// The kernel's answers where it lacks nf_tables, and where it lacks a family, an expression or a kind of chain.
+fn unsupported(error: Error) -> RulesError {
+    match error.errno() {
+        Some(libc::EOPNOTSUPP | libc::EPROTONOSUPPORT | libc::EINVAL) => RulesError::Unsupported(error),
+        _ => error.into(),
+    }
 }
 
 fn make(batch: &mut Batch, part: Part, present: &[&str]) {
@@ -260,6 +264,13 @@ fn from_nowhere(e: &mut Expressions<'_, '_>) {
 /// `fib saddr . iif oif missing counter drop`: what would not be routed back to where it comes from.
 fn spoofed(e: &mut Expressions<'_, '_>) {
     e.fib(Fib::SourceThroughIif, R0).equals(R0, &[0; 4]).counter().verdict(Verdict::Drop);
+}
+
+/// `ip6 daddr ::1 accept`: no packet from ::1 can leave the node, whatever it is translated to. Left alone, a client that
+/// tries localhost's two addresses is refused here at once and goes on to 127.0.0.1.
+fn to_itself_v6(e: &mut Expressions<'_, '_>) {
+    e.family(Family::Ipv6).destination(Family::Ipv6, R0);
+    e.equals(R0, &Ipv6Addr::LOCALHOST.octets()).verdict(Verdict::Accept);
 }
 
 /// `fib daddr type local jump host-ports`

@@ -79,6 +79,12 @@ pub enum RulesError {
         /// What was asked for.
         mapping: PortMapping,
     },
+    /// hostIP is ::1, which no packet can leave the node from.
+    #[error("portMappings: hostIP ::1 for {protocol} port {port} cannot lead into a pod, the kernel keeps ::1 to itself; use 127.0.0.1 or an address of the node", protocol = .mapping.protocol, port = .mapping.host_port)]
+    Ipv6Loopback {
+        /// What was asked for.
+        mapping: PortMapping,
+    },
     /// Others change nf_tables faster than a change can be made.
     #[error("nf_tables changed during each of {ATTEMPTS} attempts to {doing}; try again")]
     Unstable {
