@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use super::attachment::{self, Attached, Ledger};
 use super::node::Node;
 use crate::ipam::{Claim, Lease, LeaseState};
-use crate::pod::{self, GATEWAY_V4, GATEWAY_V6, HOST_MAC, Netns, Wire, names};
+use crate::pod::{self, GATEWAY_V4, GATEWAY_V6, HOST_MAC, Netns, PodError, Wire, names};
 use crate::rules::{self, Published};
 use crate::spec::{
     AddResult, CniError, Code, Input, Interface, Mac, NetnsPath, NetworkConf, PortMapping, Target, Wanted,
@@ -102,8 +102,10 @@ impl Made<'_> {
         let wire = wire(self.this, self.lease.addresses, node, conf, wanted)?;
         // A pod that could send under another's address before the guard stands would do so in its first millisecond.
         rules::ensure_guard()?;
-        let is_first = pod::attach(netns, &wire)?.is_first;
-        self.is_wired = true;
+        let attached = pod::attach(netns, &wire);
+        // A wire that failed has undone itself, or says that it could not.
+        self.is_wired = matches!(attached, Ok(_) | Err(PodError::NotUndone { .. }));
+        let is_first = attached?.is_first;
         if !wanted.port_mappings.is_empty() {
             rules::publish(&published(self.this, self.lease.addresses, &wanted.port_mappings))?;
         }
@@ -117,7 +119,6 @@ impl Made<'_> {
     /// Takes back what was made and gives the address back; `failure` says why, and what could not be undone.
     fn undo(&self, ledger: &Ledger, failure: CniError) -> CniError {
         let mut failures = vec![failure];
-        // A wire that failed has undone itself, and a link that is not ours is not taken away.
         if self.is_wired {
             failures.extend(self.this.remove(Some(self.lease)));
         }
