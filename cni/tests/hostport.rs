@@ -369,3 +369,56 @@ fn an_upgraded_plugin_replaces_the_layout_and_keeps_the_mappings() {
     let listed = node.nft("-s list ruleset");
     assert!(!listed.contains("layout 0") && !listed.contains("priority 7"), "{listed}");
 }
+
+/// One family alone takes one walk, and the kernel picks; both together are picked here as long as little is tracked.
+#[test]
+fn flows_of_one_family_are_picked_by_the_kernel() {
+    let node = Node::new();
+    for family in [0, 1] {
+        let (mut first, mut second) = (node.pod(2), node.pod(3));
+        for pod in [&mut first, &mut second] {
+            pod.serve(pod.host_ifname.as_str(), 5353);
+            if family == 0 { pod.addresses.v6 = None } else { pod.addresses.v4 = None }
+        }
+        let client = udp(&node.outside, NODE[family], 53);
+        publish(&node, &first, &[mapping(Protocol::Udp, 53, 5353), mapping(Protocol::Tcp, 53, 5353)]);
+        ask_tcp(&node.outside, NODE[family], 53).unwrap();
+        assert!(ask_udp(&client).unwrap().starts_with("twpod2 "));
+        assert!(node.run(|| rules::withdraw(&first.host_ifname)).unwrap().any());
+        publish(&node, &second, &[mapping(Protocol::Udp, 53, 5353)]);
+        assert!(ask_udp(&client).unwrap().starts_with("twpod3 "), "{family}: the UDP flow was not ended");
+        let forget = |pod: &Pod| node.run(|| rules::forget_flows(&pod.addresses, Effort::Thorough)).unwrap();
+        assert_eq!(
+            (forget(&first), forget(&second)),
+            (1, 1),
+            "{family}: TCP of the first, UDP of the second"
+        );
+        assert!(node.run(|| rules::withdraw(&second.host_ifname)).unwrap().any());
+        for pod in ["twpod2", "twpod3"] {
+            node.netns.ip(&format!("link delete {pod}")).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_change_computed_from_an_older_ruleset_is_refused() {
+    const TABLE: netlink::nft::Table =
+        netlink::nft::Table { family: netlink::nft::Family::Inet, name: "towpath-test" };
+    let node = Node::new();
+    node.run(|| {
+        let mut socket = netlink::Socket::netfilter().unwrap();
+        let mut add_since = |generation| {
+            let mut batch = netlink::Batch::new();
+            batch.transaction_since(generation, |batch| TABLE.add(batch));
+            socket.exchange(batch)
+        };
+        let mut other = netlink::Socket::netfilter().unwrap();
+        let before = netlink::nft::generation(&mut other).unwrap();
+        add_since(before).unwrap();
+        let after = netlink::nft::generation(&mut other).unwrap();
+        assert_ne!(before, after);
+        let refused = add_since(before).unwrap_err();
+        assert_eq!(refused.errno(), Some(85), "ERESTART: {refused}");
+        add_since(after).unwrap();
+    });
+}

@@ -346,3 +346,34 @@ impl Local {
         Ok(local)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_tuple_is_read_as_the_kernel_writes_it() {
+        // CTA_TUPLE_IP {SRC 192.0.2.2, DST 192.0.2.1}, CTA_TUPLE_PROTO {NUM 17, SRC_PORT 4000, DST_PORT 53}.
+        let bytes = [
+            &[20, 0, 1, 0x80, 8, 0, 1, 0, 192, 0, 2, 2, 8, 0, 2, 0, 192, 0, 2, 1][..],
+            &[28, 0, 2, 0x80, 5, 0, 1, 0, 17, 0, 0, 0, 6, 0, 2, 0, 15, 160, 0, 0, 6, 0, 3, 0, 0, 53, 0, 0],
+        ]
+        .concat();
+        let expected = Tuple {
+            source: Some([192, 0, 2, 2].into()),
+            destination: Some([192, 0, 2, 1].into()),
+            protocol: 17,
+            destination_port: 53,
+        };
+        assert_eq!(Tuple::read(&bytes), expected);
+    }
+
+    proptest! {
+        #[test]
+        fn foreign_bytes_are_no_flow_and_no_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Tuple::read(&bytes);
+            let _ = Flow::read(&Message { kind: 256, flags: 0, sequence: 0, port: 0, payload: &bytes });
+        }
+    }
+}

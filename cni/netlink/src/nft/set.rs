@@ -212,3 +212,42 @@ fn read_element(bytes: &[u8]) -> Element {
     }
     element
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn an_element_is_read_as_it_is_written() {
+        const SET: Set =
+            Set { name: "s", key: &[Type::InetProto, Type::InetService], data: &[Type::Ipv4Addr] };
+        const TABLE: Table = Table { family: super::super::Family::Inet, name: "t" };
+        let element = Element {
+            key: vec![6, 0, 0, 0, 0, 80, 0, 0],
+            data: vec![10, 0, 0, 2],
+            comment: "tw0".to_owned(),
+        };
+        let mut batch = Batch::new();
+        TABLE.create_elements(&mut batch, &SET, [&element]);
+        let message = crate::Messages(&batch.bytes).next().unwrap();
+        let (_, list) = attributes(message.payload, NFGENMSG).last().unwrap();
+        let (_, written) = Attributes(list).next().unwrap();
+        assert_eq!(read_element(written), element);
+    }
+
+    #[test]
+    fn a_concatenation_is_numbered_by_its_parts() {
+        // As nft numbers `inet_proto . inet_service` and `ipv4_addr . inet_proto . inet_service`.
+        assert_eq!(concatenation(&[Type::InetProto, Type::InetService]), 0x30d);
+        assert_eq!(concatenation(&[Type::Ipv4Addr, Type::InetProto, Type::InetService]), 0x730d);
+        assert_eq!(octets(&[Type::Ipv6Addr, Type::InetService]), 20);
+    }
+
+    proptest! {
+        #[test]
+        fn foreign_bytes_are_some_element_and_no_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = read_element(&bytes);
+        }
+    }
+}
