@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use rustix::process::Signal;
 use towpath_tests::containers::{Cluster, Machine, Pod, PodSpec, Runtime};
 use towpath_tests::wait::until;
 
@@ -34,6 +35,7 @@ with_both_runtimes! {
     pods_of_two_nodes_talk_and_leave_nothing_behind
     pods_outlive_their_runtime
     a_reboot_frees_what_its_pods_had
+    a_drained_node_starts_no_pods_until_that_is_undone
 }
 
 fn pods_of_two_nodes_talk_and_leave_nothing_behind(runtime: Runtime) -> anyhow::Result<()> {
@@ -139,40 +141,72 @@ fn a_reboot_frees_what_its_pods_had(runtime: Runtime) -> anyhow::Result<()> {
     Ok(())
 }
 
+fn a_drained_node_starts_no_pods_until_that_is_undone(runtime: Runtime) -> anyhow::Result<()> {
+    let cluster = Cluster::up(runtime)?;
+    let (node, other) = (cluster.node(1), cluster.node(2));
+    let [pod, peer] = [node, other].map(|node| node.start(&PodSpec::named("pod")));
+    let (pod, peer) = (pod?, peer?);
+    node.run(&["towpath", "drain"])?;
+    until(LIMIT, "a network that is not ready", || Ok(node.network_ready()?.err()))?;
+    ensure!(node.start(&PodSpec::named("late")).is_err(), "a pod starts on a drained node");
+    reach_each_other((node, &pod), (other, &peer))?;
+
+    node.run(&["towpath", "drain", "--undo"])?;
+    until(LIMIT, "a ready network", || Ok(node.network_ready()?.ok()))?;
+    for sandbox in node.sandboxes()? {
+        node.remove(&sandbox)?;
+    }
+    ensure!(node.traces_of_pods()?.is_empty(), "{:?}", node.traces_of_pods()?);
+    Ok(())
+}
+
 #[test]
 fn status_makes_the_node_ready_and_unready() -> anyhow::Result<()> {
     let cluster = Cluster::up(Runtime::Containerd2)?;
     let node = cluster.node(1);
-    for (state, reason) in [("Converging", "2 of 3 sessions are up"), ("Drained", "drained by an operator")] {
-        node.tell_ready("Ready", "")?;
-        until(LIMIT, "a ready network", || Ok(node.network_ready()?.ok()))?;
-        node.tell_ready(state, reason)?;
-        let words = until(LIMIT, "a network that is not ready", || Ok(node.network_ready()?.err()))?;
-        ensure!(words.contains(reason), "containerd says: {words}");
-        // What is under way is not stopped by it.
-        let pod = node.start(&PodSpec::named("late"))?;
-        node.remove(&pod.sandbox)?;
-    }
-    Ok(())
+    let until_ready = || until(LIMIT, "a ready network", || Ok(node.network_ready()?.ok()));
+
+    // The loss of all sessions must not cost the node its pods.
+    cluster.tor().kill(Signal::KILL)?;
+    until(LIMIT, "the end of both sessions", || {
+        let peers = node.json(&["towpath", "peers", "-o", "json"])?;
+        let peers = peers.as_array().context("peers is no list")?;
+        Ok(peers.iter().all(|peer| peer["state"] != "Established").then_some(()))
+    })?;
+    until_ready()?;
+
+    // As after a reboot: nobody has said yet that this node has routes.
+    node.node.kill(Signal::KILL)?;
+    node.run(&["rm", "/run/towpath/ready"])?;
+    node.node.start()?;
+    until(LIMIT, "the name of the session that is waited for, in containerd's words", || {
+        let words = node.network_ready()?.err().context("the network is ready")?;
+        ensure!(words.contains("tor-v4"), "containerd says: {words}");
+        Ok(Some(()))
+    })?;
+    // What is under way is not stopped by it.
+    let pod = node.start(&PodSpec::named("early"))?;
+    node.remove(&pod.sandbox)?;
+
+    cluster.tor().start()?;
+    until_ready()
 }
 
 #[test]
 fn gc_takes_what_no_container_has() -> anyhow::Result<()> {
     let cluster = Cluster::up(Runtime::Containerd2)?;
     let node = cluster.node(1);
-    let before = node.traces_of_pods()?;
     node.run(&["ip", "netns", "add", "leaked"])?;
     node.add("leaked", "/run/netns/leaked")?;
-    ensure!(node.traces_of_pods()?.len() > before.len() + 1, "the plugin made nothing");
+    ensure!(node.traces_of_pods()?.len() > 1, "the plugin made nothing");
     let alive = node.start(&PodSpec::named("alive"))?;
     let gc = ["/opt/containerd/cni-gc", "/etc/cni/net.d/10-towpath.conflist", "/opt/cni/bin"];
     let attachment = format!("{}/eth0", alive.sandbox);
     node.run(&[&gc[..], &[attachment.as_str()]].concat())?;
-    node.run(&["ip", "netns", "del", "leaked"])?;
     let other = cluster.node(2).start(&PodSpec::named("other"))?;
     reach_each_other((node, &alive), (cluster.node(2), &other))?;
     node.remove(&alive.sandbox)?;
-    ensure!(node.traces_of_pods()? == before);
+    ensure!(node.traces_of_pods()? == ["network namespace leaked"], "{:?}", node.traces_of_pods()?);
     Ok(())
 }
 

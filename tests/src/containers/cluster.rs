@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -22,6 +23,9 @@ const DISK: [&str; 6] =
 /// Patience for sessions, routes and containers on a slow machine.
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// Distinguishes the labs of one program.
+static NUMBER: AtomicU32 = AtomicU32::new(1);
+
 /// Who starts the containers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Runtime {
@@ -38,13 +42,13 @@ pub struct Cluster {
     lab: Option<Lab>,
     runtime: Runtime,
     name: String,
-    boots: u32,
+    length: u8,
     folder: tempfile::TempDir,
 }
 
 impl Cluster {
-    /// Brings both nodes up: containerd answers, the image is there, the plugin is installed, and each node has a
-    /// route to the other one's pods. Node N's pods get addresses of 10.244.N.0/24.
+    /// Brings both nodes up: each daemon has a route to the other node's pods and has told containerd of the
+    /// plugin. Node N's pods get addresses of 10.244.N.0/24 and fd00:244:N::/64.
     ///
     /// # Errors
     /// What is missing or did not start.
@@ -58,7 +62,10 @@ impl Cluster {
     /// As [`Cluster::up`].
     pub fn with_blocks_of(length: u8, runtime: Runtime) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("towpath-containers-").tempdir()?;
-        let name = format!("containers-{}-{}", runtime.word(), std::process::id());
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("containers-{}-{}-{number}", runtime.word(), std::process::id());
+        // The nodes get it from the lab, which can do without.
+        crate::cni::plugin()?;
         let containerd = crate::tools::containerd()?;
         let topology = TOPOLOGY
             .replace("LAB", &name)
@@ -73,11 +80,14 @@ impl Cluster {
                 fs::create_dir_all(disk.join(&path[1..]))?;
             }
             fs::create_dir(disk.join("towpath"))?;
-            let text = NODE.replace("NODE", &number.to_string()).replace("TOR", &(2 * number).to_string());
+            let text = NODE
+                .replace("NODE", &number.to_string())
+                .replace("TOR", &(2 * number).to_string())
+                .replace("LENGTH", &length.to_string());
             fs::write(disk.join("towpath/towpath.yaml"), text)?;
-            Machine::install(number, &format!("10.244.{number}.0/{length}"), &disk)?;
+            Machine::install(&disk)?;
         }
-        let mut cluster = Self { machines: Vec::new(), lab: None, runtime, name, boots: 0, folder };
+        let mut cluster = Self { machines: Vec::new(), lab: None, runtime, name, length, folder };
         cluster.boot()?;
         Ok(cluster)
     }
@@ -99,8 +109,17 @@ impl Cluster {
         &mut self.machines[number - 1]
     }
 
-    /// Cuts the power of both nodes and starts them again: what was in memory is gone (links, routes, processes,
-    /// `/run`), what was on disk is not, and the boot id is another one.
+    /// The router between the nodes.
+    ///
+    /// # Panics
+    /// When the lab is gone.
+    #[must_use]
+    pub fn tor(&self) -> lab::Node {
+        self.lab.as_ref().expect("there is a lab from `boot` on").node("tor")
+    }
+
+    /// Cuts the power of all nodes and starts them again: what was in memory is gone (links, routes, processes,
+    /// `/run`), what was on disk is not, and the boot ids are others.
     ///
     /// # Errors
     /// As [`Cluster::up`].
@@ -111,26 +130,23 @@ impl Cluster {
     }
 
     fn boot(&mut self) -> anyhow::Result<()> {
-        self.boots += 1;
-        for number in [1, 2] {
-            let file = self.folder.path().join(format!("node{number}/etc/node/boot_id"));
-            fs::write(file, format!("00000000-0000-4000-8000-{:012}\n", self.boots))?;
-        }
         self.lab = Some(Lab::up(self.folder.path().join("topo.clab.yml"))?);
         let lab = self.lab.as_ref().context("the lab is gone")?;
         for number in [1, 2] {
             let node = lab.node(&format!("node{number}"));
             let log = self.folder.path().join(format!("node{number}/containerd.log"));
             let mut machine = Machine::new(number, node, self.runtime, self.name.clone(), log)?;
-            machine.tell_ready("Ready", "")?;
             machine.start_containerd()?;
             machine.import(Path::new("/opt/image.tar"))?;
             self.machines.push(machine);
         }
         for (machine, other) in [(self.node(1), 2), (self.node(2), 1)] {
-            for prefix in [format!("10.244.{other}.0/24"), format!("fd00:244:{other}::/64")] {
+            for prefix in [format!("10.244.{other}.0/{}", self.length), format!("fd00:244:{other}::/64")] {
                 until(LIMIT, &format!("a route to {prefix}"), || machine.has_route(&prefix))?;
             }
+            until(LIMIT, "containerd to have a network", || {
+                machine.network_ready()?.map_err(anyhow::Error::msg).map(Some)
+            })?;
         }
         Ok(())
     }
@@ -148,10 +164,9 @@ impl Runtime {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            for machine in &self.machines {
-                eprintln!("{}", machine.last_words());
-            }
+        // Shown of tests that fail only.
+        for machine in &self.machines {
+            eprintln!("{}", machine.last_words());
         }
         self.machines.clear();
         if let Some(Err(error)) = self.lab.take().map(Lab::down) {

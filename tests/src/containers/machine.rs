@@ -17,15 +17,12 @@ use crate::wait::until;
 /// Patience for one answer of containerd on a slow machine.
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// How much of a log is shown when a test fails.
+const LAST_LINES: usize = 20;
+
 const SOCKET: &str = "/run/containerd/containerd.sock";
 const CONFLIST: &str = "/etc/cni/net.d/10-towpath.conflist";
 const PID_FILE: &str = "/run/containerd.pid";
-
-/// Where STATUS looks; the test writes it in the daemon's stead.
-pub(super) const READY_FILE: &str = "/run/node/ready";
-
-/// Where the plugin reads the node's boot id: the kernel's is the same in all nodes, and after their reboots.
-pub(super) const BOOT_ID_FILE: &str = "/etc/node/boot_id";
 
 /// The configuration of both versions: containerd 2 reads that of 1.6, too.
 const CONFIG: &str = r#"
@@ -62,38 +59,12 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Puts containerd's configuration, the plugin and its conflist onto the disk of node `number`, whose pods
-    /// get IPv4 addresses of `block`.
+    /// Puts containerd's configuration onto a node's disk.
     ///
     /// # Errors
-    /// When the plugin is not built, or the disk is full.
-    pub(super) fn install(number: usize, block: &str, disk: &Path) -> anyhow::Result<()> {
-        fs::write(disk.join("etc/node/containerd.toml"), CONFIG.replace("IMAGE", image::NAME))?;
-        let bin = disk.join("opt/cni/bin");
-        fs::create_dir_all(&bin)?;
-        let plugin = crate::cni::plugin()?;
-        // containerd gives each pod its `lo` through a plugin of that name.
-        for name in ["towpath-cni", "loopback"] {
-            fs::copy(&plugin, bin.join(name)).with_context(|| format!("copying {}", plugin.display()))?;
-        }
-        let conflist = json!({
-            "cniVersion": "1.0.0",
-            "cniVersions": ["1.0.0", "1.1.0"],
-            "name": "towpath",
-            "plugins": [{
-                "type": "towpath-cni",
-                "blocks": [block.to_owned(), format!("fd00:244:{number}::/64")],
-                "nodeAddresses": [format!("10.0.0.{}", 2 * number + 1), format!("fd00:0:0:{number}::2")],
-                "readyFile": READY_FILE,
-                "bootIDFile": BOOT_ID_FILE,
-                "capabilities": {
-                    "ips": true, "mac": true, "portMappings": true, "bandwidth": true, "ipRanges": true, "dns": true,
-                },
-            }],
-        });
-        let path = disk.join(&CONFLIST[1..]);
-        fs::create_dir_all(path.parent().context("a conflist is in a folder")?)?;
-        Ok(fs::write(path, serde_json::to_string_pretty(&conflist)?)?)
+    /// When the disk is full.
+    pub(super) fn install(disk: &Path) -> anyhow::Result<()> {
+        Ok(fs::write(disk.join("etc/node/containerd.toml"), CONFIG.replace("IMAGE", image::NAME))?)
     }
 
     /// Node `number` as the lab started it. Links are to be shared with what containerd mounts.
@@ -147,16 +118,6 @@ impl Machine {
         self.run(&["sh", "-c", &format!("kill -9 $(cat {PID_FILE})")])?;
         ensure!(running.join().is_ok(), "the thread that runs containerd died");
         Ok(())
-    }
-
-    /// Writes the ready file: what STATUS answers from now on. `state` as the daemon has it, `reason` in words.
-    ///
-    /// # Errors
-    /// When the node is gone.
-    pub fn tell_ready(&self, state: &str, reason: &str) -> anyhow::Result<()> {
-        let boot_id = self.node.read_file(BOOT_ID_FILE)?;
-        let ready = json!({ "bootID": boot_id.trim(), "state": state, "reason": reason });
-        Ok(self.node.write_file(READY_FILE, &ready.to_string())?)
     }
 
     /// Whether containerd says that pods can have a network, and its words where it says no.
@@ -234,13 +195,17 @@ impl Machine {
         Ok(routes.as_array().filter(|routes| !routes.is_empty()).map(|_| ()))
     }
 
-    /// What containerd printed last, for the person who reads a failure.
+    /// What containerd and the daemon printed last, for the person who reads a failure.
     #[must_use]
     pub fn last_words(&self) -> String {
-        let log = fs::read_to_string(&self.log).unwrap_or_default();
-        let lines: Vec<&str> = log.lines().rev().take(30).collect();
-        let lines: Vec<&str> = lines.into_iter().rev().collect();
-        format!("containerd of node{}:\n{}", self.number, lines.join("\n"))
+        let logs = [("containerd", self.log.as_path()), ("towpath", self.node.log())];
+        let words = logs.map(|(program, log)| {
+            let text = fs::read_to_string(log).unwrap_or_default();
+            let skipped = text.lines().count().saturating_sub(LAST_LINES);
+            let lines: Vec<&str> = text.lines().skip(skipped).collect();
+            format!("{program} of node{}:\n{}\n", self.number, lines.join("\n"))
+        });
+        words.concat()
     }
 }
 
