@@ -136,11 +136,11 @@ impl TwoTor {
     /// A pod: where its sockets are made, and its addresses. `letter` is `a` or `b`.
     ///
     /// # Errors
-    /// When the lab is gone.
+    /// When the lab is gone, or the pod was not made.
     pub fn pod(&self, node: u8, letter: char) -> anyhow::Result<Side> {
         let last: u8 = if letter == 'a' { 10 } else { 11 };
         Ok(Side {
-            netns: self.netns(&format!("pod{node}{letter}"))?,
+            netns: self.netns(&format!("node{node}/pod{node}{letter}"))?,
             v4: Some(Ipv4Addr::new(10, 244, node, last)),
             v6: Some(format!("fd00:244:{node}::{last}").parse::<Ipv6Addr>()?),
         })
@@ -157,12 +157,12 @@ impl TwoTor {
             .collect()
     }
 
-    /// The network namespace of a node.
+    /// The network namespace of a node, or of a pod (`node1/pod1a`).
     ///
     /// # Errors
-    /// When the lab is gone.
-    pub fn netns(&self, node: &str) -> anyhow::Result<Netns> {
-        Netns::of_process(self.lab.node(node).init_pid()?)
+    /// When the lab is gone, or has no such pod.
+    pub fn netns(&self, place: &str) -> anyhow::Result<Netns> {
+        Netns::open(&self.lab.locate(place)?.netns_path()?)
     }
 
     /// Packets that came into each ToR since `before`, or since it came up.

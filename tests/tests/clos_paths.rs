@@ -72,9 +72,9 @@ impl Drop for Kept {
 }
 
 fn pod(lab: &Lab, number: u8) -> Side {
-    let pid = lab.node(&format!("pod{number}")).init_pid().expect("the pod runs");
+    let pod = lab.node(&format!("node{number}")).netns(&format!("pod{number}"));
     Side {
-        netns: Netns::of_process(pid).expect("its network"),
+        netns: Netns::open(&pod.netns_path().expect("the pod is there")).expect("its network"),
         v4: Some(Ipv4Addr::new(10, 244, number, 10)),
         v6: Some(format!("fd00:244:{number}::10").parse::<Ipv6Addr>().expect("an address")),
     }

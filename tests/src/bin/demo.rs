@@ -44,12 +44,14 @@ fn run(args: &Args) -> anyhow::Result<()> {
     let start = Instant::now();
     println!(
         "Two racks: tor1 and tor2 are switches, node1 and node2 are servers with a cable to both,\n\
-         each server has two pods. Every box is a set of namespaces; every router runs towpath.\n"
+         each server has two pods. Every box is a set of namespaces; every router runs towpath, whose CNI plugin\n\
+         connects the pods.\n"
     );
     let racks = TwoTor::up_in_place()?;
     say(start, &format!("{} boxes are up", racks.lab.nodes().count()));
     racks.until_converged(PATIENCE)?;
     show_sessions(&racks, start)?;
+    show_pods(&racks, start)?;
     show_routes(&racks, start)?;
     show_traffic(&racks, start)?;
     show_death_and_return(&racks, start)?;
@@ -80,6 +82,46 @@ fn show_sessions(racks: &TwoTor, start: Instant) -> anyhow::Result<()> {
         ),
     );
     Ok(())
+}
+
+fn show_pods(racks: &TwoTor, start: Instant) -> anyhow::Result<()> {
+    for node in NODES {
+        let pods = racks.ask(node, &["pod", "list"])?;
+        let pods = pods.as_array().context("pods is no list")?;
+        ensure!(pods.len() == 2, "{node} has {} pods instead of 2", pods.len());
+        let words: Vec<String> = pods
+            .iter()
+            .map(|pod| format!("{} {}", pod["name"].as_str().unwrap_or("?"), addresses(pod)))
+            .collect();
+        say(start, &format!("pods of {node}, connected by the CNI plugin: {}", words.join("; ")));
+    }
+    let node = racks.lab.node("node1");
+    let began = Instant::now();
+    let made = node.exec(&["towpath", "pod", "add", "one-more", "--port", "8080:80/tcp"])?;
+    let took = began.elapsed();
+    ensure!(made.success(), "towpath pod add: {}", made.stderr);
+    let pods = racks.ask("node1", &["pod", "list"])?;
+    let pods = pods.as_array().context("pods is no list")?;
+    let pod = pods.iter().find(|pod| pod["name"] == "one-more").context("the new pod is not listed")?;
+    say(
+        start,
+        &format!(
+            "one more pod on node1, made and connected in {:.0} ms: {}, its port 80 is 8080 of the node",
+            took.as_secs_f64() * 1e3,
+            addresses(pod)
+        ),
+    );
+    for words in [["pod", "check", "one-more"], ["pod", "del", "one-more"]] {
+        let output = node.exec(&[&["towpath"], &words[..]].concat())?;
+        ensure!(output.success(), "towpath {}: {}", words.join(" "), output.stderr);
+    }
+    say(start, "the plugin finds it as it was made, and takes it away again");
+    Ok(())
+}
+
+fn addresses(pod: &serde_json::Value) -> String {
+    let addresses = pod["addresses"].as_array().into_iter().flatten().filter_map(|address| address.as_str());
+    addresses.collect::<Vec<_>>().join(" ")
 }
 
 fn show_routes(racks: &TwoTor, start: Instant) -> anyhow::Result<()> {
