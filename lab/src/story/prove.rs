@@ -61,7 +61,7 @@ pub(super) fn run(play: &mut Play<'_>) -> anyhow::Result<(Duration, Vec<StepRepo
         };
         (play.progress)(&outcome(&report));
         let more = story.steps.iter().skip(index + 1).any(Step::provable) && play.only.is_none();
-        if more && report.outcome == Outcome::Held && here.recover(play, step)? {
+        if more && report.outcome == Outcome::Held && here.recover(step)? {
             here.taken = index + 1;
             stage = Some(here);
         } else {
@@ -140,7 +140,7 @@ impl Stage {
     }
 
     /// Lets the reaction loose and waits until what the step expects holds; false: this lab proves no more.
-    fn recover(&mut self, play: &Play<'_>, step: &Step) -> anyhow::Result<bool> {
+    fn recover(&mut self, step: &Step) -> anyhow::Result<bool> {
         match &step.proof {
             Proof::Freeze => {
                 for node in self.scene.towpaths() {
