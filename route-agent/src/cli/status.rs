@@ -71,13 +71,16 @@ fn pod_lines(pods: &PodsStatus) -> [String; 2] {
     let blocks = if pods.blocks.is_empty() { "no blocks".to_owned() } else { list(&pods.blocks) };
     let outside = match pods.outside.as_slice() {
         [] => String::new(),
+        [first @ .., _, _] if first.len() > 2 => {
+            format!(", outside of them {} addresses: {}, ...", pods.outside.len(), list(&first[..2]))
+        }
         outside => format!(", outside of them {}", list(outside)),
     };
     let state = match (pods.state, &pods.conflist) {
         (State::Ready, Some(path)) => format!("ready, {}", path.display()),
         (State::Ready, None) => "ready, no conflist".to_owned(),
         (State::Converging, _) => format!("converging: {}", pods.reason),
-        (State::Drained, _) => pods.reason.clone(),
+        (State::Drained, _) => format!("drained; {}", pods.reason),
     };
     let mtu = pods.mtu.map(|mtu| format!(", MTU {mtu}")).unwrap_or_default();
     [format!("pods      {} in {blocks}{outside}", pods.pods), format!("cni       {state}{mtu}")]

@@ -72,6 +72,11 @@ impl Topology {
         self.links.values()
     }
 
+    /// One interface.
+    pub fn link(&self, ifindex: u32) -> Option<&Link> {
+        self.links.get(&ifindex)
+    }
+
     /// Largest packet of an interface, in octets.
     pub fn mtu_bytes(&self, ifindex: u32) -> Option<u32> {
         self.links.get(&ifindex).map(|link| link.mtu_bytes).filter(|mtu| *mtu > 0)

@@ -2,6 +2,7 @@
 //! has pods; knows no channel.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use super::conflist::{self, Conflist};
 use super::{Options, PodsStatus, place};
 use crate::state;
 
-/// In the state folder while the node is drained.
+/// In the state folder while the node is drained. Holds the id of the boot in which the node had converged before.
 const DRAINED: &str = "drained";
 
 /// How things stand at one look.
@@ -55,9 +56,16 @@ impl Keeper {
             None
         });
         let earlier = earlier.filter(|ready| ready.boot_id == boot_id);
+        let marker = options.state_dir.join(DRAINED);
+        let drained = match std::fs::read_to_string(&marker) {
+            Ok(converged_in) => Some(converged_in),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error).with_context(|| format!("reading {}", marker.display())),
+        };
+        let was_ready = earlier.as_ref().is_some_and(|ready| ready.state == State::Ready);
         Ok(Self {
-            converged: earlier.as_ref().is_some_and(|ready| ready.state == State::Ready),
-            drained: options.state_dir.join(DRAINED).exists(),
+            converged: was_ready || drained.as_ref().is_some_and(|boot| *boot == boot_id),
+            drained: drained.is_some(),
             mtu: earlier.and_then(|ready| ready.mtu),
             agreed: 0,
             told: BTreeSet::new(),
@@ -76,7 +84,9 @@ impl Keeper {
         let marker = self.options.state_dir.join(DRAINED);
         // Kept first: a restart in between must not forget it.
         if drain {
-            state::replace(&marker, b"").with_context(|| format!("writing {}", marker.display()))?;
+            let converged_in = if self.converged { self.boot_id.as_str() } else { "" };
+            state::replace(&marker, converged_in.as_bytes())
+                .with_context(|| format!("writing {}", marker.display()))?;
         } else {
             place::remove(&marker)?;
         }
@@ -93,7 +103,7 @@ impl Keeper {
         self.mtu = now.uplink_mtu.or(self.mtu);
         let node = &now.desired.node;
         let (state, reason) = match (&now.converged, self.drained, self.converged) {
-            (_, true, _) => (State::Drained, "drained; `towpath drain --undo` ends it".to_owned()),
+            (_, true, _) => (State::Drained, "`towpath drain --undo` ends it".to_owned()),
             (_, false, true) => (State::Ready, String::new()),
             (Err(waiting), false, false) => (State::Converging, waiting.clone()),
             (Ok(()), false, false) => {
@@ -348,10 +358,12 @@ mod tests {
         assert_eq!((bench.state(), bench.conflist()), (State::Drained, false));
         assert!(bench.path("net.d/10-towpath.conflist~").exists(), "it can be looked at");
         let mut next = bench.keeper();
-        next.reconcile(&alone());
+        let lonely = || now(NODE, Err("all are down"));
+        next.reconcile(&lonely());
         assert_eq!((bench.state(), bench.conflist()), (State::Drained, false));
         next.drain(false).unwrap();
-        next.reconcile(&alone());
+        // It had converged in this boot: that is not taken back.
+        next.reconcile(&lonely());
         assert_eq!((bench.state(), bench.conflist()), (State::Ready, true));
         assert!(!bench.path("state/drained").exists());
     }

@@ -25,7 +25,9 @@ impl<F: SpeakerFeedback> Driver<F> {
             KernelEvent::Link(link) => self.link(now, link, true),
             KernelEvent::LinkGone(link) => self.link(now, Link { usable: false, ..link }, false),
             KernelEvent::Address(address, present) => {
-                if self.topology.address_changed(address, present) {
+                let of_pod = self.topology.link(address.ifindex).is_some_and(|link| is_pods(&link.name));
+                let news = self.topology.address_changed(address, present);
+                if news && (!of_pod || self.leads_over(address.ifindex)) {
                     self.fib.try_again(now);
                     self.resolve_all();
                     self.publish();
@@ -62,6 +64,7 @@ impl<F: SpeakerFeedback> Driver<F> {
     fn link(&mut self, now: Instant, link: Link, exists: bool) {
         let Link { index: ifindex, usable, mtu_bytes, .. } = link;
         let name = link.name.clone();
+        let of_pod = is_pods(&name);
         let before = if exists {
             self.topology.link_changed(link)
         } else {
@@ -70,12 +73,14 @@ impl<F: SpeakerFeedback> Driver<F> {
         };
         let was_usable = before.as_ref().is_some_and(|link| link.usable);
         if was_usable == usable {
-            if !exists || before.is_some_and(|link| link.mtu_bytes != mtu_bytes) {
+            if (!exists && !of_pod) || before.is_some_and(|link| link.mtu_bytes != mtu_bytes) {
                 self.publish();
             }
             return;
         }
-        if is_pods(&name) {
+        // Pods come and go by the thousand, and hardly one is a next hop.
+        let of_interest = !of_pod || self.leads_over(ifindex);
+        if of_pod {
             debug!(ifname = name, ifindex, usable, "link of a pod");
         } else {
             info!(ifname = name, ifindex, usable, "link");
@@ -91,11 +96,20 @@ impl<F: SpeakerFeedback> Driver<F> {
             self.fib.link_lost(ifindex);
             self.outgoing.push_back(Feedback::LinkDown { ifindex, name });
         }
+        if !of_interest {
+            return;
+        }
         self.verify = true;
         self.resolve_all();
         self.publish();
         // Routes over it have come alive or died, mostly without a notification of their own.
         self.others_changed();
+    }
+
+    /// Whether a next hop is on this interface.
+    fn leads_over(&self, ifindex: u32) -> bool {
+        let named = self.fib.nexthops().any(|nexthop| nexthop.ifindex == Some(ifindex));
+        named || self.fib.links().contains(&ifindex)
     }
 
     /// Routes of others may be different now.
