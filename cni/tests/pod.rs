@@ -556,3 +556,25 @@ fn the_node_says_how_large_packets_may_be_and_from_where_it_speaks() {
     node.ip("-6 route add unreachable default metric 4294967295").unwrap();
     assert_eq!(asked().0, 8900, "a group of next hop objects, as the daemon installs");
 }
+
+#[test]
+fn a_route_that_bgp_still_has_for_an_address_stands_behind_the_pods() {
+    let (node, pod) = (node(), Pod::new("a", &DUAL));
+    node.ip(&format!("route add {} dev lo proto 199 metric 20", DUAL[0])).unwrap();
+    node.ip(&format!("-6 route add {} dev lo proto 199 metric 20", DUAL[1])).unwrap();
+    pod.attach(&node).unwrap();
+    for address in DUAL {
+        first_packet(&node, address);
+    }
+    assert_eq!(pod.check(&node), [""; 0]);
+}
+
+#[test]
+fn an_end_has_one_queue_and_not_one_for_each_processor() {
+    let (node, pod) = (node(), Pod::new("a", &DUAL));
+    pod.attach(&node).unwrap();
+    for (space, name) in [(&node, pod.wire.host_ifname.as_str()), (&pod.space, "eth0")] {
+        let link = space.ip(&format!("-d link show {name}")).unwrap();
+        assert!(link.contains("numtxqueues 1 ") && link.contains("numrxqueues 1 "), "{link}");
+    }
+}
