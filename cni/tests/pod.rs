@@ -554,7 +554,21 @@ fn the_node_says_how_large_packets_may_be_and_from_where_it_speaks() {
     node.ip("nexthop add id 9 group 1/2").unwrap();
     node.ip("route add default nhid 9 proto 199").unwrap();
     node.ip("-6 route add unreachable default metric 4294967295").unwrap();
-    assert_eq!(asked().0, 8900, "a group of next hop objects, as the daemon installs");
+    for (up1, compat_mode) in [(8900, "1"), (8900, "0"), (8800, "0")] {
+        node.ip(&format!("link set up1 mtu {up1}")).unwrap();
+        // As the daemon sets it: the kernel then names the group alone, not its members.
+        node.sysctl("net/ipv4/nexthop_compat_mode", compat_mode).unwrap();
+        assert_eq!(asked().0, up1, "a group of next hop objects, as the daemon installs");
+    }
+    // Of interfaces without an address of their own, which the fallback would not find.
+    for up in ["up0", "up1"] {
+        node.ip(&format!("address flush dev {up} scope global")).unwrap();
+        node.ip(&format!("route replace 198.51.100.2 dev {up}")).unwrap();
+    }
+    node.ip("nexthop add id 3 via 198.51.100.2 dev up1 onlink").unwrap();
+    node.ip("nexthop replace id 9 group 3").unwrap();
+    node.ip("route replace default nhid 9 proto 199").unwrap();
+    assert_eq!(asked().0, 8800, "unnumbered");
 }
 
 #[test]

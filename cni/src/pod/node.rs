@@ -45,7 +45,10 @@ impl Node {
             let route = routes::toward(&mut self.0, destination)?;
             let Some(route) = route.filter(|route| route.is_unicast) else { continue };
             sizes.extend(route.mtu_bytes);
-            uplinks.extend(route.interfaces);
+            uplinks.extend(match route.nexthop_id {
+                Some(id) if route.interfaces.is_empty() => routes::interfaces_of(&mut self.0, id)?,
+                _ => route.interfaces,
+            });
         }
         if uplinks.is_empty() {
             uplinks = self.addressed_interfaces()?;

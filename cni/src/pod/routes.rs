@@ -30,8 +30,10 @@ pub(super) struct FoundRoute {
     pub(super) source: Option<IpAddr>,
     /// Whether packets go on by it: not a blackhole, and not to this node itself.
     pub(super) is_unicast: bool,
-    /// Of each next hop.
+    /// Of each next hop. None where the kernel names only the next hop object (`net.ipv4.nexthop_compat_mode` 0).
     pub(super) interfaces: Vec<u32>,
+    /// The next hop object or group by which it leads.
+    pub(super) nexthop_id: Option<u32>,
     /// The least MTU set on the route itself.
     pub(super) mtu_bytes: Option<u32>,
 }
@@ -42,6 +44,7 @@ impl FoundRoute {
         const RTA_METRICS: u16 = 8;
         const RTAX_MTU: u16 = 2;
         const RTA_MULTIPATH: u16 = 9;
+        const RTA_NH_ID: u16 = 30;
         if message.kind != RTM_NEWROUTE {
             return None;
         }
@@ -57,6 +60,7 @@ impl FoundRoute {
             source: None,
             is_unicast: kind == RTN_UNICAST,
             interfaces: Vec::new(),
+            nexthop_id: None,
             mtu_bytes: None,
         };
         for (kind, value) in attributes(message.payload, ROUTE_HEADER) {
@@ -70,6 +74,7 @@ impl FoundRoute {
                     let mtu = Attributes(value).find(|(metric, _)| *metric == RTAX_MTU);
                     route.mtu_bytes = mtu.and_then(|(_, value)| u32_at(value, 0));
                 }
+                RTA_NH_ID => route.nexthop_id = u32_at(value, 0),
                 RTA_MULTIPATH => next_hops(value, &mut route.interfaces),
                 _ => {}
             }
@@ -114,6 +119,50 @@ fn lookup(socket: &mut Socket, destination: IpAddr, flags: u32) -> Result<Option
     };
     match socket.get("looking up a route", RTM_GETROUTE, write, FoundRoute::parse) {
         Err(error) if no_route(error.errno()) => Ok(None),
+        answer => answer,
+    }
+}
+
+/// The interfaces of a next hop object, or of each in a group.
+pub(super) fn interfaces_of(socket: &mut Socket, nexthop_id: u32) -> Result<Vec<u32>, Error> {
+    const NHA_GROUP: u16 = 2;
+    const NHA_OIF: u16 = 5;
+    /// struct nexthop_grp
+    const MEMBER: usize = 8;
+    let mut interfaces = Vec::new();
+    let mut ids = vec![nexthop_id];
+    // A group's members are never groups; objects that go meanwhile lead nowhere.
+    while let Some(id) = ids.pop() {
+        let Some((group, interface)) = nexthop(socket, id, |payload| {
+            let value = |wanted| attributes(payload, NEXTHOP_HEADER).find(|(kind, _)| *kind == wanted);
+            let members = value(NHA_GROUP).map_or(&[][..], |(_, members)| members);
+            let group: Vec<u32> =
+                members.chunks_exact(MEMBER).filter_map(|member| u32_at(member, 0)).collect();
+            (group, value(NHA_OIF).and_then(|(_, index)| u32_at(index, 0)))
+        })?
+        else {
+            continue;
+        };
+        ids.extend(group.into_iter().filter(|member| *member != id));
+        interfaces.extend(interface);
+    }
+    Ok(interfaces)
+}
+
+/// struct nhmsg
+const NEXTHOP_HEADER: usize = 8;
+
+fn nexthop<T>(socket: &mut Socket, id: u32, read: impl Fn(&[u8]) -> T) -> Result<Option<T>, Error> {
+    const RTM_NEWNEXTHOP: u16 = 104;
+    const RTM_GETNEXTHOP: u16 = 106;
+    const NHA_ID: u16 = 1;
+    let write = |body: &mut Body<'_>| {
+        body.header(&[0; NEXTHOP_HEADER]);
+        body.u32(NHA_ID, id);
+    };
+    let parse = |message: &Message<'_>| (message.kind == RTM_NEWNEXTHOP).then(|| read(message.payload));
+    match socket.get("looking up a next hop", RTM_GETNEXTHOP, write, parse) {
+        Err(error) if error.errno() == Some(libc::ENOENT) => Ok(None),
         answer => answer,
     }
 }
