@@ -4,10 +4,11 @@
 //!   Runtime ── Call (environment, stdin) ──> a plugin's process ──> Answer
 //!           <── result of the chain, or the plugin's refusal ──
 //!   Node    namespaces of a node and of its pods, a state folder, Remains: what the kernel holds
+//!   Towpath a node whose network is towpath-cni alone
 //!   tracee  the same Call stopped at every system call, and killed at one of them
 //! ```
 //!
-//! Nothing here knows towpath-cni: the reference plugins are called the same way. A plugin runs in the network
+//! Only `Towpath` knows towpath-cni: the reference plugins are called the same way. A plugin runs in the network
 //! namespace of the thread that calls it, so a thread enters the node's first ([`Netns::enter`]).
 //!
 //! [`Netns::enter`]: crate::netns::Netns::enter
@@ -15,11 +16,13 @@
 mod call;
 mod node;
 mod runtime;
+mod towpath;
 pub mod tracee;
 
 pub use call::{Answer, Call};
 pub use node::{Node, Remains};
 pub use runtime::{Failure, Pod, Refusal, Runtime};
+pub use towpath::{Towpath, addresses, ports_and_bandwidth};
 
 use std::path::PathBuf;
 

@@ -75,12 +75,11 @@ impl Remains {
         ];
         for (argv, stdin) in questions {
             let text = output(netns, argv, stdin)?;
-            // A rule without its chain says little: the lines of nft get a number, which keeps doubled ones too.
-            let numbered = argv.first() == Some(&"nft");
-            for (number, line) in text.lines().enumerate() {
-                let line = line.trim_end();
-                let line = if numbered { format!("{number:04} {line}") } else { line.to_owned() };
-                lines.insert(format!("{name} {}: {line}", argv.first().unwrap_or(&"")));
+            for line in text.lines() {
+                // What is there twice is a line of its own.
+                let line = format!("{name} {}: {}", argv.first().unwrap_or(&""), line.trim_end());
+                let times = (1..).find(|times| !lines.contains(&again(&line, *times))).unwrap_or(1);
+                lines.insert(again(&line, times));
             }
         }
         Ok(Self(lines))
@@ -100,6 +99,12 @@ impl Remains {
         more.chain(less).collect()
     }
 
+    /// The lines that `self` has and `other` has not.
+    #[must_use]
+    pub fn added_to(&self, other: &Self) -> Self {
+        Self(self.0.difference(&other.0).cloned().collect())
+    }
+
     /// The lines, sorted.
     pub fn lines(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(String::as_str)
@@ -110,6 +115,10 @@ impl fmt::Display for Remains {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|line| writeln!(f, "{line}"))
     }
+}
+
+fn again(line: &str, times: usize) -> String {
+    if times == 1 { line.to_owned() } else { format!("{line} ({times} times)") }
 }
 
 fn output(netns: &Netns, argv: &[&str], stdin: &str) -> anyhow::Result<String> {

@@ -314,19 +314,19 @@ mod tests {
         let mut pod = Pod::new("first", &node.pods[0].path());
         pod.capabilities = json!({"mac": "02:00:00:00:00:07", "portMappings": [{"not": "declared"}]});
 
-        let result = node.netns.run(|| Ok(runtime.add(&pod).unwrap())).unwrap();
+        let result = node.netns.run(|| Ok(runtime.add(&pod)?)).unwrap();
         assert_eq!(result["ips"][0]["address"], json!("10.77.0.2/30"));
         assert!(
             result.to_string().contains("02:00:00:00:00:07"),
             "the second plugin saw its capability: {result}"
         );
         assert!(node.remains().unwrap().beyond(&before).contains("02:00:00:00:00:07"));
-        node.netns.run(|| Ok(runtime.check(&pod, &result).unwrap())).unwrap();
+        node.netns.run(|| Ok(runtime.check(&pod, &result)?)).unwrap();
 
         let second = Pod::new("second", &node.pods[1].path());
         let full = refused(node.netns.run(|| Ok(runtime.add(&second).unwrap_err())).unwrap());
         assert!(full.msg.contains("no IP addresses available"), "{full}");
-        node.netns.run(|| Ok(runtime.del(&pod, Some(&result)).unwrap())).unwrap();
+        node.netns.run(|| Ok(runtime.del(&pod, Some(&result))?)).unwrap();
         assert_eq!(node.remains().unwrap().beyond(&before), "");
     }
 }
