@@ -20,7 +20,7 @@ ROOT := sudo --preserve-env=HOME,PATH,XDG_CACHE_HOME,TOWPATH_BIN,TOWPATH_CNI,TOW
 export CARGO_TARGET_$(shell tr 'a-z-' 'A-Z_' <<<'$(HOST)')_RUNNER := $(ROOT)
 endif
 
-.PHONY: help setup setup-demo build plugin demo test unit labs test-chaos interop lint doc bench fuzz-smoke crds ci
+.PHONY: help setup setup-demo build plugin floor demo test unit labs test-chaos interop lint doc bench bench-cni fuzz-smoke crds ci
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,9 +38,12 @@ build: plugin ## towpath, bgp-speaker and the test programs, as people run them
 
 # Flags in RUSTFLAGS reach what is built for --target only, so build scripts and macros stay as they are.
 STATIC := --profile plugin --locked --target $(HOST)
-plugin: export RUSTFLAGS := $(RUSTFLAGS) -C target-feature=+crt-static -C relocation-model=static
+plugin floor: export RUSTFLAGS := $(RUSTFLAGS) -C target-feature=+crt-static -C relocation-model=static
 plugin: ## towpath-cni as it is installed: one static file
 	cargo build $(STATIC) -p towpath-cni --bin towpath-cni
+
+floor: plugin # what the plugin is measured against, built as it is
+	cargo build $(STATIC) -p towpath-floor --bins
 
 demo: setup-demo plugin ## two racks on this machine: sessions, routes, traffic, a dying switch (KEEP=1 leaves it up)
 	cargo build --release --locked -p route-agent -p towpath-tests --bin towpath --bin towpath-demo
@@ -85,6 +88,10 @@ bench: setup build ## towpath beside FRR and BIRD in one run, and fail-over; wri
 	  $(ROOT) $(BIN)/bench-bgp --write docs/benchmarks.md && \
 	  $(ROOT) $(BIN)/bench-failover --write docs/benchmarks.md && \
 	  $(ROOT) tests/lab-times.sh 10 --write docs/benchmarks.md
+
+bench-cni: setup build floor ## the CNI plugin beside the reference plugins in one run; writes docs/benchmarks.md
+	export TOWPATH_TOOLS="$$(tests/setup/packages.sh)" && \
+	  $(ROOT) $(BIN)/bench-cni --write docs/benchmarks.md
 
 fuzz-smoke: ## each fuzz target for a minute (needs a nightly compiler)
 	CARGO_TARGET_DIR=$(CACHE)/fuzz fuzz/smoke.sh 60
