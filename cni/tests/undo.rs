@@ -3,7 +3,9 @@
 
 mod support;
 
+use std::io::Write as _;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use support::{Call, Node, plugin};
@@ -132,4 +134,26 @@ fn a_runtime_that_went_away_is_no_reason_to_die_by_a_signal() {
     assert_eq!(String::from_utf8(output.stdout).unwrap(), "status 1\n");
     node.call("DEL", &pod, &config).silent();
     assert!(!node.netns.ip("-o link").unwrap().contains(": tw"));
+}
+
+/// A runtime's ADD timed out and its process still lives when DEL comes: here it waits for its configuration.
+#[test]
+fn an_add_that_its_del_overtook_makes_nothing() {
+    let (node, config) = used_node();
+    let pod = node.pod("c1");
+    let before = (node.remains(), pod.remains());
+    let add = Call::new("ADD").pod(&pod, "eth0");
+    let mut late = node.netns.run(|| Ok(add.spawn())).unwrap();
+    let started = Instant::now();
+    // The kernel tells a process's start in ticks of 10 ms: the last DEL is surely after it.
+    while started.elapsed() < Duration::from_millis(40) {
+        node.call("DEL", &pod, &config).silent();
+    }
+    late.stdin.take().unwrap().write_all(config.to_string().as_bytes()).unwrap();
+    let output = late.wait_with_output().unwrap();
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(answer["code"], 11, "{answer}");
+    assert!(answer["msg"].as_str().unwrap().contains("was deleted while it was added"), "{answer}");
+    assert_eq!((node.remains(), pod.remains()), before);
+    node.call("ADD", &pod, &config).result();
 }

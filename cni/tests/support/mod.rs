@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io::Write as _;
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use meter::netns::Netns;
@@ -206,12 +206,17 @@ impl Call {
         self
     }
 
-    fn run_here(&self) -> Answer {
-        let started = Instant::now();
+    /// Starts the program in the namespace of this thread; it waits for its standard input.
+    pub fn spawn(&self) -> Child {
         let mut command = Command::new(&self.plugin);
         command.env_clear().envs(self.variables.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap_or_else(|error| panic!("{}: {error}", self.plugin.display()));
+        command.spawn().unwrap_or_else(|error| panic!("{}: {error}", self.plugin.display()))
+    }
+
+    fn run_here(&self) -> Answer {
+        let started = Instant::now();
+        let mut child = self.spawn();
         let mut stdin = child.stdin.take().unwrap();
         let output = std::thread::scope(|scope| {
             scope.spawn(move || match stdin.write_all(&self.stdin) {
