@@ -134,8 +134,8 @@ impl Cluster {
         let lab = self.lab.as_ref().context("the lab is gone")?;
         for number in [1, 2] {
             let node = lab.node(&format!("node{number}"));
-            let log = self.folder.path().join(format!("node{number}/containerd.log"));
-            let mut machine = Machine::new(number, node, self.runtime, self.name.clone(), log)?;
+            let disk = self.folder.path().join(format!("node{number}"));
+            let mut machine = Machine::new(number, node, self.runtime, &self.name, &disk)?;
             machine.start_containerd()?;
             machine.import(Path::new("/opt/image.tar"))?;
             self.machines.push(machine);

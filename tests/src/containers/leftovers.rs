@@ -1,5 +1,8 @@
 //! What a node still has of pods: nothing, when the last one is gone.
 
+use std::time::Duration;
+
+use cni::ipam::{Links, Store};
 use serde_json::Value;
 
 use super::machine::Machine;
@@ -27,9 +30,19 @@ impl Machine {
             }
         }
         traces.extend(self.elements_of_pods()?);
+        traces.extend(self.leases()?);
         let names = self.run(&["sh", "-c", "ls /run/netns 2>/dev/null || true"])?;
         traces.extend(names.lines().map(|name| format!("network namespace {name}")));
         Ok(traces)
+    }
+
+    /// Rows of the plugin's ledger that count in this boot.
+    fn leases(&self) -> anyhow::Result<Vec<String>> {
+        let boot_id = self.node.read_file("/proc/sys/kernel/random/boot_id")?;
+        // Read as it is: what it would be rebuilt from is not asked for.
+        let links = Links { route_protocol: 200, list: |_| Ok(Vec::new()) };
+        let ledger = Store::open(&self.state_dir, &boot_id, Duration::from_secs(60), links);
+        Ok(ledger.leases()?.iter().map(|lease| format!("lease {lease:?}")).collect())
     }
 
     /// Elements of the maps and sets in the plugin's table.

@@ -53,6 +53,8 @@ pub struct Machine {
     pub node: Node,
     /// The cgroup all pods are in.
     pub(super) cgroup: String,
+    /// The plugin's state folder, from outside.
+    pub(super) state_dir: PathBuf,
     runtime: Runtime,
     log: PathBuf,
     running: Option<JoinHandle<anyhow::Result<()>>>,
@@ -72,10 +74,18 @@ impl Machine {
         number: usize,
         node: Node,
         runtime: Runtime,
-        cgroup: String,
-        log: PathBuf,
+        cgroup: &str,
+        disk: &Path,
     ) -> anyhow::Result<Self> {
-        let machine = Self { number, node, cgroup: format!("/{cgroup}"), runtime, log, running: None };
+        let machine = Self {
+            number,
+            node,
+            cgroup: format!("/{cgroup}"),
+            state_dir: disk.join("var/lib/towpath"),
+            runtime,
+            log: disk.join("containerd.log"),
+            running: None,
+        };
         machine.run(&["mount", "--make-rshared", "/"])?;
         Ok(machine)
     }
