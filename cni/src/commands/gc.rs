@@ -55,11 +55,6 @@ impl Sweep<'_> {
         for attachment in &without_row {
             failures.extend(self.collect(attachment, None));
         }
-        let named: BTreeSet<_> = rows.iter().map(names::ifb_name).collect();
-        for device in devices.iter().filter(|device| device.mark.is_empty() && !named.contains(&device.name))
-        {
-            failures.extend(bandwidth::unshape(&device.name).err().map(CniError::from));
-        }
         let named: BTreeSet<_> = rows.iter().map(names::host_ifname).collect();
         for owner in owners.difference(&named) {
             // Another state folder's pod has its link.
