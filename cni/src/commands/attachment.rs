@@ -90,6 +90,25 @@ impl Attached {
     }
 }
 
+/// Removes an attachment and its row as DEL does, unless another ADD of it came since `seen`, its row, was read. What
+/// GC and `towpath ipam` do with what is left over.
+pub fn collect(ledger: &Store<ipam::Node>, attachment: &Attachment, seen: Option<&Lease>) -> Vec<CniError> {
+    let this = Attached::of(attachment.clone());
+    let remove = || -> Result<Vec<CniError>, CniError> {
+        let _turn = this.turn(ledger)?;
+        let lease = ledger.lease(attachment)?;
+        if lease.as_ref().map(|lease| lease.id) != seen.map(|lease| lease.id) {
+            return Ok(Vec::new());
+        }
+        let mut failures = this.remove(lease.as_ref());
+        if failures.is_empty() && lease.is_some() {
+            failures.extend(ledger.release(attachment).err().map(CniError::from));
+        }
+        Ok(failures)
+    };
+    remove().unwrap_or_else(|error| vec![error])
+}
+
 /// Opens the ledger. Nothing is read or made yet.
 pub(super) fn ledger(place: &StatePlace, boot_id: &str, reuse_delay: Duration) -> Ledger {
     Store::open(&place.state_dir, boot_id, reuse_delay, Links::of_node(place.route_protocol))

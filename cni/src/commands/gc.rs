@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use super::attachment::{self, Attached, Ledger};
+use super::attachment::{self, Ledger};
 use super::node;
 use crate::ipam::{Lease, REUSE_DELAY};
 use crate::pod::{self, names};
@@ -39,7 +39,7 @@ impl Sweep<'_> {
         let mut failures = Vec::new();
         // What is added from here on is not in this list.
         for lease in self.ledger.leases()?.iter().filter(|lease| self.is_garbage(lease)) {
-            failures.extend(self.collect(&lease.attachment, Some(lease)));
+            failures.extend(attachment::collect(&self.ledger, &lease.attachment, Some(lease)));
         }
         // Links are listed before rows: an ADD has its row first, so a link without one belongs to nobody.
         let links = pod::links(self.place.route_protocol)?.into_iter().map(|link| link.attachment);
@@ -53,7 +53,7 @@ impl Sweep<'_> {
             .filter(|attachment| self.is_ours(attachment) && !rows.contains(attachment))
             .collect();
         for attachment in &without_row {
-            failures.extend(self.collect(attachment, None));
+            failures.extend(attachment::collect(&self.ledger, attachment, None));
         }
         let named: BTreeSet<_> = rows.iter().map(names::host_ifname).collect();
         for owner in owners.difference(&named) {
@@ -76,23 +76,5 @@ impl Sweep<'_> {
     fn is_garbage(&self, lease: &Lease) -> bool {
         let is_running = lease.process.is_some_and(|process| process.is_alive());
         self.is_ours(&lease.attachment) && !is_running
-    }
-
-    /// Removes an attachment as DEL does, unless a new ADD of it came since `seen`, its row, was read.
-    fn collect(&self, attachment: &Attachment, seen: Option<&Lease>) -> Vec<CniError> {
-        let this = Attached::of(attachment.clone());
-        let remove = || -> Result<Vec<CniError>, CniError> {
-            let _turn = this.turn(&self.ledger)?;
-            let lease = self.ledger.lease(attachment)?;
-            if lease.as_ref().map(|lease| lease.id) != seen.map(|lease| lease.id) {
-                return Ok(Vec::new());
-            }
-            let mut failures = this.remove(lease.as_ref());
-            if failures.is_empty() && lease.is_some() {
-                failures.extend(self.ledger.release(attachment).err().map(CniError::from));
-            }
-            Ok(failures)
-        };
-        remove().unwrap_or_else(|error| vec![error])
     }
 }

@@ -14,6 +14,8 @@ mod loopback;
 mod node;
 mod status;
 
+pub use attachment::collect;
+
 use std::ffi::OsString;
 use std::io::{self, Read as _};
 

@@ -99,8 +99,27 @@ pub struct Lease {
     pub shaped: bool,
     /// When it was claimed, in seconds since 1970.
     pub claimed_at: u64,
-    /// Tells this row from a later one of the same attachment.
-    pub(crate) id: u64,
+    /// Tells this row from a later one of the same attachment; grows from row to row.
+    pub id: u64,
+}
+
+impl Lease {
+    /// What `claim` gets: a row that is not yet wired.
+    #[must_use]
+    pub fn intent(claim: &Claim, addresses: Addresses, now: Now, id: u64) -> Self {
+        Self {
+            attachment: claim.attachment.clone(),
+            addresses,
+            state: LeaseState::Intent,
+            process: Some(claim.process),
+            netns: claim.netns,
+            pod: claim.pod.clone(),
+            ports: claim.ports,
+            shaped: claim.shaped,
+            claimed_at: now.unix_seconds,
+            id,
+        }
+    }
 }
 
 /// How far an ADD came.

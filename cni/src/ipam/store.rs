@@ -161,18 +161,7 @@ impl<H: Host> Store<H> {
         let now = self.host.now();
         let (lease, log, end) = self.change(Change::Claim, now, |ledger, out| {
             let decision = ledger.claim(claim, now)?;
-            let lease = Lease {
-                attachment: claim.attachment.clone(),
-                addresses: decision.addresses,
-                state: LeaseState::Intent,
-                process: Some(claim.process),
-                netns: claim.netns,
-                pod: claim.pod.clone(),
-                ports: claim.ports,
-                shaped: claim.shaped,
-                claimed_at: now.unix_seconds,
-                id: out.sequence(),
-            };
+            let lease = Lease::intent(claim, decision.addresses, now, out.sequence());
             if let Some(id) = decision.replaces {
                 out.push(&Record::Release { id, at: now.unix_seconds });
             }
