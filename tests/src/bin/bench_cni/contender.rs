@@ -68,7 +68,7 @@ impl Who {
 #[derive(Debug)]
 enum Way {
     Chain(Runtime),
-    /// The floor program, with the pod's addresses as arguments.
+    /// The floor program, with a pod's addresses as arguments: these networks' parts before the last.
     Program(PathBuf, &'static [&'static str]),
 }
 
@@ -87,8 +87,8 @@ impl Contender {
         let (node, router) = super::node_with_uplink(state)?;
         let mut capabilities = json!({});
         let way = match who {
-            Who::FloorV4 => Way::Program(floor("floor-attach")?, &["10.88.0.1"]),
-            Who::FloorDual => Way::Program(floor("floor-attach")?, &["10.88.0.1", "fd00:88::1"]),
+            Who::FloorV4 => Way::Program(floor("floor-attach")?, &["10.88.0."]),
+            Who::FloorDual => Way::Program(floor("floor-attach")?, &["10.88.0.", "fd00:88::"]),
             Who::OursV4 | Who::OursCrowded | Who::OursDual | Who::OursFull => {
                 let declared = json!({"portMappings": true, "bandwidth": true});
                 let conf = json!({
@@ -115,6 +115,10 @@ impl Contender {
     /// A pod for this contender; `number` tells it from others that live at the same time.
     pub(crate) fn pod(&self, id: String, netns: &Netns, number: usize) -> Pod {
         let mut pod = Pod { capabilities: self.capabilities.clone(), ..Pod::new(id, &netns.path()) };
+        if let Way::Program(_, networks) = &self.way {
+            let addresses = networks.iter().map(|network| format!("{network}{}", number + 1));
+            pod.args = addresses.collect::<Vec<_>>().join(" ");
+        }
         let mappings = pod.capabilities["portMappings"].as_array_mut();
         for mapping in mappings.into_iter().flatten() {
             mapping["hostPort"] = json!(20_000 + number);
@@ -126,7 +130,7 @@ impl Contender {
     pub(crate) fn add(&self, pod: &Pod) -> anyhow::Result<Option<Value>> {
         match &self.way {
             Way::Chain(runtime) => Ok(Some(runtime.add(pod).with_context(|| self.who.name())?)),
-            Way::Program(program, addresses) => run(program, "ADD", pod, addresses).map(|()| None),
+            Way::Program(program, _) => run(program, "ADD", pod).map(|()| None),
         }
     }
 
@@ -134,7 +138,7 @@ impl Contender {
     pub(crate) fn del(&self, pod: &Pod, result: Option<&Value>) -> anyhow::Result<()> {
         match &self.way {
             Way::Chain(runtime) => runtime.del(pod, result).with_context(|| self.who.name()),
-            Way::Program(program, _) => run(program, "DEL", pod, &[]),
+            Way::Program(program, _) => run(program, "DEL", pod),
         }
     }
 }
@@ -146,10 +150,10 @@ pub(crate) fn floor(name: &str) -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
-fn run(program: &Path, command: &str, pod: &Pod, addresses: &[&str]) -> anyhow::Result<()> {
+fn run(program: &Path, command: &str, pod: &Pod) -> anyhow::Result<()> {
     // Pipes as a plugin gets them.
     let output = Command::new(program)
-        .args(addresses)
+        .args(pod.args.split_whitespace())
         .env("CNI_COMMAND", command)
         .env("CNI_CONTAINERID", &pod.container_id)
         .env("CNI_NETNS", &pod.netns)
