@@ -179,7 +179,8 @@ fn in_pod(socket: &mut Socket, wire: &Wire, index: u32) -> Result<bool, PodError
         let behind = pod_routes(wire, index, Some(SECOND_PRIORITY + index));
         all(add_routes(socket, Batch::new(), &behind)?)?;
     }
-    // Being asked, a kernel from 6.9 on also acts upon the carrier at once: what is sent before that is dropped.
+    // Being asked, the kernel also acts upon the carrier at once (older ones in their own time): what is sent before
+    // that is dropped.
     let pod = Link::of_index(socket, index)?.ok_or_else(|| gone_in_pod(wire))?;
     unless_overwritten(sysctls::differences_of_pod(&pod, wire)).map(|()| is_first)
 }
