@@ -1,6 +1,10 @@
 //! Pods of a lab, through the plugin and as a runtime has them: made, asked after, taken away, and lost with
 //! their node.
 
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use lab::{Lab, Node, Output};
@@ -133,5 +137,54 @@ fn a_node_that_was_off_gives_its_addresses_again() {
     let netns = racks.netns("node1/pod1a").expect("the pod");
     for to in ["10.244.2.10", "fd00:244:2::10"] {
         echo::until_answers(&netns, None, to.parse().expect("an address"), PATIENCE).expect("an answer");
+    }
+}
+
+#[test]
+fn a_user_without_rights_has_pods_too() {
+    const NOBODY: u32 = 65534;
+    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder.path();
+    std::fs::set_permissions(folder, PermissionsExt::from_mode(0o755)).expect("open to all");
+    // The build folder may be closed to other users.
+    let towpath = program().expect("towpath");
+    let beside = || towpath.canonicalize().expect("a path").with_file_name("towpath-cni");
+    let plugin = std::env::var_os("TOWPATH_CNI").map_or_else(beside, PathBuf::from);
+    for (from, name) in [(&towpath, "towpath"), (&plugin, "towpath-cni")] {
+        std::fs::copy(from, folder.join(name)).unwrap_or_else(|error| panic!("{}: {error}", from.display()));
+    }
+    let example = folder.join("lab");
+    copy_all(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/one-router"), &example);
+    let topology = example.join("topo.clab.yml");
+    let text = std::fs::read_to_string(&topology).expect("the topology");
+    let name = format!("name: pods-nobody-{}", std::process::id());
+    std::fs::write(&topology, text.replacen("name: one-router", &name, 1)).expect("another name");
+    let run = folder.join("run");
+    std::fs::create_dir(&run).expect("a folder");
+    chown(&run, Some(NOBODY), Some(NOBODY)).expect("root");
+    let story = Command::new(folder.join("towpath"))
+        .args(["lab", "test", "--slack", "5"])
+        .arg(&example)
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("XDG_RUNTIME_DIR", &run)
+        .uid(NOBODY)
+        .gid(NOBODY)
+        .output()
+        .expect("it runs");
+    let said = String::from_utf8_lossy(&story.stdout);
+    assert!(story.status.success(), "{said}{}", String::from_utf8_lossy(&story.stderr));
+}
+
+fn copy_all(from: &Path, to: &Path) {
+    std::fs::create_dir(to).expect("a folder");
+    for entry in std::fs::read_dir(from).expect("a folder") {
+        let entry = entry.expect("an entry");
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_all(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), &target).expect("a file");
+        }
     }
 }
