@@ -221,9 +221,8 @@ fn uninstall_waits_for_daemon_and_pods_and_gives_the_kernel_back() {
     let node = Node::new();
     fs::write(node.path("conf/node.yaml"), CONFIG).unwrap();
     fs::write(node.path("plugin"), "a program").unwrap();
-    let sysctls =
-        ["net.ipv4.ip_forward", "net.ipv4.fib_multipath_hash_policy", "net.ipv6.conf.all.forwarding"];
-    let values = || sysctls.map(|name| node.run(&format!("sysctl -n {name}")));
+    let sysctls = ["ipv4/ip_forward", "ipv4/fib_multipath_hash_policy", "ipv6/conf/all/forwarding"];
+    let values = || sysctls.map(|name| node.run(&format!("cat /proc/sys/net/{name}")));
     let before = values();
     let daemon = Daemon(node.agent());
     until("the conflist", || node.path("net.d/10-towpath.conflist").exists());
