@@ -169,7 +169,9 @@ mod tests {
         assert!(!text(&path, b"one").unwrap());
         assert_eq!(inode(&path), first, "the same bytes are not written again");
         // What a crash left.
-        fs::write(path.with_file_name(".10-towpath.conflist.new"), "rubbish that is longer").unwrap();
+        let torso = path.with_file_name(".10-towpath.conflist.new");
+        fs::write(&torso, "rubbish that is longer").unwrap();
+        fs::set_permissions(&torso, Permissions::from_mode(0o600)).unwrap();
         assert!(text(&path, b"two").unwrap());
         assert_eq!((fs::read(&path).unwrap().as_slice(), mode(&path)), (&b"two"[..], 0o644));
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
