@@ -120,11 +120,11 @@ fn burst(
 
 /// Starts the plugin for VERSION and the empty program in turns.
 pub(crate) fn starts(count: usize, results: &mut Results) -> anyhow::Result<()> {
-    let programs = [(plugin()?, &mut results.version), (floor("floor-empty")?, &mut results.empty)];
-    for (program, times) in programs {
-        for _ in 0..count {
+    let programs = [plugin()?, floor("floor-empty")?];
+    for _ in 0..count {
+        for (program, times) in programs.iter().zip([&mut results.version, &mut results.empty]) {
             let began = Instant::now();
-            let output = Command::new(&program)
+            let output = Command::new(program)
                 .env("CNI_COMMAND", "VERSION")
                 .stdin(Stdio::piped())
                 .output()
