@@ -1,5 +1,7 @@
 //! Calls one after the other, and many at once: how long each took.
 
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -134,6 +136,31 @@ pub(crate) fn starts(count: usize, results: &mut Results) -> anyhow::Result<()> 
         }
     }
     Ok(())
+}
+
+/// Writes and commits as an ADD has to: into blocks that the file has already.
+pub(crate) fn commits(folder: &Path, count: usize, times: &mut Vec<Duration>) -> anyhow::Result<()> {
+    let file = tempfile::tempfile_in(folder)?;
+    file.write_all_at(&[0; 16_384], 0)?;
+    file.sync_all()?;
+    for number in 0..count {
+        let began = Instant::now();
+        file.write_all_at(&[1; 104], 104 * number as u64)?;
+        file.sync_data()?;
+        times.push(began.elapsed());
+    }
+    Ok(())
+}
+
+/// CPU time of this process and of all it waited for, and of the whole machine (user, nice and system of proc(5)).
+pub(crate) fn own_and_all_cpu() -> anyhow::Result<(Duration, Duration)> {
+    let own = getrusage(UsageWho::RUSAGE_SELF)?;
+    let own = own.user_time().num_microseconds() + own.system_time().num_microseconds();
+    let stat = std::fs::read_to_string("/proc/stat")?;
+    let fields = stat.lines().next().unwrap_or_default().split_whitespace().skip(1).take(3);
+    let hundredths: u64 = fields.filter_map(|word| word.parse::<u64>().ok()).sum();
+    let own = Duration::from_micros(own.try_into()?) + children_cpu()?;
+    Ok((own, Duration::from_millis(hundredths * 10)))
 }
 
 /// CPU time of all processes that this one waited for, and of those they waited for.

@@ -15,6 +15,7 @@ mod load;
 mod report;
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use anyhow::{Context, ensure};
 use clap::Parser;
@@ -23,7 +24,7 @@ use towpath_tests::netns::Netns;
 use towpath_tests::{tables, tools};
 
 use contender::{Contender, Who};
-use load::{Samples, all_at_once, one_by_one, starts};
+use load::{Samples, all_at_once, commits, one_by_one, own_and_all_cpu, starts};
 use report::Results;
 
 /// Measures how fast pods get and lose their network.
@@ -79,6 +80,7 @@ fn measure(arguments: &Arguments, state: &Path) -> anyhow::Result<Results> {
         // Tables, folders and caches that the first pod makes are made.
         one_by_one(contender, &pool[..1], &mut Samples::default())?;
     }
+    let (began, before) = (Instant::now(), own_and_all_cpu()?);
     for round in 0..arguments.rounds {
         eprintln!("round {} of {}", round + 1, arguments.rounds);
         for contender in &contenders {
@@ -96,7 +98,12 @@ fn measure(arguments: &Arguments, state: &Path) -> anyhow::Result<Results> {
             }
         }
         starts(TURN, &mut results)?;
+        commits(state, TURN, &mut results.commit)?;
     }
+    let (own, all) = own_and_all_cpu()?;
+    let others = (all - before.1).saturating_sub(own - before.0);
+    let processors = std::thread::available_parallelism()?.get() as f64;
+    results.others = others.as_secs_f64() / (began.elapsed().as_secs_f64() * processors);
     disperse(&contenders, &crowd)?;
     Ok(results)
 }

@@ -14,6 +14,9 @@ pub(crate) struct Results {
     all_at_once: BTreeMap<Who, Samples>,
     pub(crate) version: Vec<Duration>,
     pub(crate) empty: Vec<Duration>,
+    pub(crate) commit: Vec<Duration>,
+    /// Part of the processors' time that others used.
+    pub(crate) others: f64,
 }
 
 /// A line of the table of verdicts.
@@ -143,6 +146,13 @@ impl Results {
                 p99(version),
                 p50(empty),
                 p99(empty)
+            ),
+        );
+        let (p50, p99, others) = (p50(&self.commit), p99(&self.commit), self.others * 100.0);
+        line(
+            &mut text,
+            format_args!(
+                "\nA commit of a few octets to the disk (fdatasync), which every ADD of ours waits for: p50 {p50:.2} ms, p99 {p99:.2}. Others used {others:.0} % of the processors: on a busy machine a commit waits for its turn, and so do we."
             ),
         );
         text
