@@ -4,6 +4,7 @@ mod agent;
 mod check;
 mod drain;
 mod install;
+mod ipam;
 mod peers;
 mod pod;
 mod routes;
@@ -58,6 +59,11 @@ enum Command {
     Bgp {
         #[command(subcommand)]
         action: BgpAction,
+    },
+    /// Show, check and mend which pod has which address of this node.
+    Ipam {
+        #[command(subcommand)]
+        command: ipam::IpamCommand,
     },
     /// Make pods without a container runtime: network namespaces, connected by the node's CNI plugins.
     Pod {
@@ -167,6 +173,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Uninstall(args) => install::uninstall(&args),
         Command::Check(args) => check::run(&args),
         Command::Bgp { action } => bgp(action),
+        Command::Ipam { command } => ipam::run(command),
         Command::Pod { command } => pod::run(command),
         Command::Lab { command } => lab::cli::run(command),
         Command::Completions { shell } => {
