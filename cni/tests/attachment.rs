@@ -376,3 +376,21 @@ fn rows_of_an_earlier_boot_are_stale_and_their_late_del_hits_nobody() {
     let (code, _) = node.call("ADD", &old, &config).refusal();
     assert_eq!(code, 11);
 }
+
+#[test]
+fn a_drained_node_adds_no_pods_and_ends_those_it_has() {
+    let node = Node::new();
+    let (running, late) = (node.pod("c1"), node.pod("c2"));
+    let ready = node.path("ready");
+    let config = node.config("1.0.0", json!({"blocks": BLOCKS, "readyFile": ready}));
+    // Before the daemon has written it, pods may start: a runtime that asks STATUS does not let them.
+    node.call("ADD", &running, &config).result();
+    std::fs::write(&ready, json!({"bootID": "boot-1", "state": "Drained"}).to_string()).unwrap();
+    let before = (node.remains(), late.remains());
+    let (code, msg) = node.call("ADD", &late, &config).refusal();
+    assert_eq!(code, 11, "{msg}");
+    assert!(msg.contains("the node is drained"), "{msg}");
+    assert_eq!((node.remains(), late.remains()), before);
+    node.call("DEL", &running, &config).silent();
+    assert!(!node.remains().contains(": tw"), "{}", node.remains());
+}

@@ -147,15 +147,16 @@ fn a_drained_node_starts_no_pods_until_that_is_undone(runtime: Runtime) -> anyho
     let [pod, peer] = [node, other].map(|node| node.start(&PodSpec::named("pod")));
     let (pod, peer) = (pod?, peer?);
     node.run(&["towpath", "drain"])?;
-    until(LIMIT, "a network that is not ready", || Ok(node.network_ready()?.err()))?;
     ensure!(node.start(&PodSpec::named("late")).is_err(), "a pod starts on a drained node");
     reach_each_other((node, &pod), (other, &peer))?;
 
-    node.run(&["towpath", "drain", "--undo"])?;
-    until(LIMIT, "a ready network", || Ok(node.network_ready()?.ok()))?;
+    // What runs can be ended, and with the last one the conflist goes.
     for sandbox in node.sandboxes()? {
         node.remove(&sandbox)?;
     }
+    until(LIMIT, "a network that is not ready", || Ok(node.network_ready()?.err()))?;
+    node.run(&["towpath", "drain", "--undo"])?;
+    until(LIMIT, "a ready network", || Ok(node.network_ready()?.ok()))?;
     ensure!(node.traces_of_pods()?.is_empty(), "{:?}", node.traces_of_pods()?);
     Ok(())
 }

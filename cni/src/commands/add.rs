@@ -30,6 +30,10 @@ pub(super) fn add(
     let previous = input.prev_result()?;
     let this = Attached::new(input, target)?;
     let node = Node::read(&conf, &place)?;
+    if let (true, Some(reason)) = (node.drained, &node.not_ready) {
+        // Runtimes that do not ask STATUS have the conflist as long as there are pods to end.
+        return Err(CniError::new(Code::TryAgainLater, format!("no pods start here: {reason}")));
+    }
     let netns = Netns::open(&netns_path.to_path(), netns_path.may_be_own)?;
     let ledger = attachment::ledger(&place, &node.boot_id, conf.reuse_delay);
 

@@ -24,6 +24,8 @@ pub(super) struct Node {
     pub(super) boot_id: String,
     /// Why the daemon does not want pods to start now; `None` when it does, and where there is no daemon.
     pub(super) not_ready: Option<String>,
+    /// An operator takes the node out of service.
+    pub(super) drained: bool,
 }
 
 impl Node {
@@ -37,6 +39,7 @@ impl Node {
             None => (None, None),
             Some(path) => of_this_boot(path, &boot_id),
         };
+        let drained = ready.as_ref().is_some_and(|ready| ready.state == State::Drained);
         let (blocks, node_addresses, mtu) =
             ready.map(|ready| (ready.blocks, ready.node_addresses, ready.mtu)).unwrap_or_default();
         let node = Self {
@@ -50,6 +53,7 @@ impl Node {
             route_protocol: place.route_protocol,
             boot_id,
             not_ready,
+            drained,
         };
         if !node.blocks.is_empty() {
             return Ok(node);

@@ -132,8 +132,11 @@ impl Keeper {
         let mut written = None;
         if let Some(folder) = self.options.conf_dir.clone() {
             let path = folder.join(conflist::FILE);
-            if self.drained {
+            // A runtime without a conflist cannot end pods either: it goes with the last one. Until then ADD refuses.
+            if self.drained && now.pods == 0 {
                 tried(withdraw(&path));
+            } else if self.drained {
+                written = Some(path.clone()).filter(|path| path.exists());
             } else if self.converged && !node.pod_blocks.is_empty() && tried(self.offer(&path, &now.desired))
             {
                 written = Some(path.clone());
@@ -354,6 +357,9 @@ mod tests {
         let mut keeper = bench.keeper();
         keeper.reconcile(&alone());
         keeper.drain(true).unwrap();
+        let with_pod = keeper.reconcile(&Now { pods: 1, ..alone() });
+        assert_eq!((bench.state(), bench.conflist()), (State::Drained, true), "it ends with the last pod");
+        assert!(with_pod.conflist.is_some());
         keeper.reconcile(&alone());
         assert_eq!((bench.state(), bench.conflist()), (State::Drained, false));
         assert!(bench.path("net.d/10-towpath.conflist~").exists(), "it can be looked at");
