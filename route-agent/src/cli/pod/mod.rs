@@ -62,7 +62,7 @@ pub(super) struct AddArgs {
     /// An address it must get, one of each family at most; default: the plugin chooses.
     #[arg(long = "ip", value_name = "ADDRESS")]
     addresses: Vec<std::net::IpAddr>,
-    /// A port of the node that leads to one of the pod: [ADDRESS:]HOST:POD[/tcp|udp|sctp].
+    /// A port of the node that leads to one of the pod: `[ADDRESS:]HOST:POD[/tcp|udp|sctp]`.
     #[arg(long = "port", value_name = "HOST:POD/PROTOCOL")]
     ports: Vec<Port>,
     /// How long to wait for a network configuration and for its plugins to be ready; the daemon writes it when
