@@ -77,7 +77,8 @@ impl Remains {
             let text = output(netns, argv, stdin)?;
             for line in text.lines() {
                 // What is there twice is a line of its own.
-                let line = format!("{name} {}: {}", argv.first().unwrap_or(&""), line.trim_end());
+                let line =
+                    format!("{name} {}: {}", argv.first().unwrap_or(&""), without_carrier(line.trim_end()));
                 let times = (1..).find(|times| !lines.contains(&again(&line, *times))).unwrap_or(1);
                 lines.insert(again(&line, times));
             }
@@ -115,6 +116,13 @@ impl fmt::Display for Remains {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|line| writeln!(f, "{line}"))
     }
+}
+
+/// The kernel tells of a new link's carrier in its own time: that part of a line is no difference.
+fn without_carrier(line: &str) -> String {
+    let words =
+        ["NO-CARRIER,", ",LOWER_UP", " state UP", " state DOWN", " state LOWERLAYERDOWN", " linkdown"];
+    words.iter().fold(line.to_owned(), |line, word| line.replace(word, ""))
 }
 
 fn again(line: &str, times: usize) -> String {

@@ -8,6 +8,7 @@ use std::io::Read as _;
 use std::process::Command;
 
 use anyhow::{Context, bail, ensure};
+use nix::errno::Errno;
 use nix::sys::ptrace::{self, Event, Options};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -33,16 +34,22 @@ pub enum Fate {
 const PRELUDE: &str = "kill -STOP $$; exec \"$0\"";
 
 /// Runs `call` and kills it with SIGKILL at the entry of its system call number `stop`, counted from 0 and from the
-/// first one after the plugin was executed.
+/// first one after the plugin was executed, over all its threads in the order in which they come.
 ///
 /// # Errors
-/// When the plugin starts threads or programs (this tracer follows neither), and when it cannot be traced.
+/// When the plugin starts programs (this tracer does not follow them), and when it cannot be traced.
 pub fn kill_at(call: &Call, stop: usize) -> anyhow::Result<Fate> {
+    // A thread of its own, in the namespaces of this one: it waits for whatever it traces.
+    let traced = std::thread::scope(|scope| scope.spawn(|| trace(call, stop)).join());
+    traced.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+fn trace(call: &Call, stop: usize) -> anyhow::Result<Fate> {
     let mut prelude = Command::new("/bin/sh");
     prelude.args(["-c", PRELUDE]).arg(&call.plugin);
     let mut child = call.start(prelude)?;
     let pid = Pid::from_raw(child.id().try_into().context("a process id")?);
-    let mut tracee = Tracee { pid, started: None, ended: false };
+    let mut tracee = Tracee { pid, ended: None };
     tracee.seize()?;
     let mut fate = tracee.run_to(stop)?;
     if let Fate::Ended { stdout, .. } = &mut fate {
@@ -51,18 +58,17 @@ pub fn kill_at(call: &Call, stop: usize) -> anyhow::Result<Fate> {
     Ok(fate)
 }
 
-/// A traced process, killed and reaped when dropped.
+/// A traced process, killed and reaped with all its threads when dropped.
 struct Tracee {
     pid: Pid,
-    /// A thread or process it started, which the kernel traces as well.
-    started: Option<Pid>,
-    ended: bool,
+    /// How the process ended, once it has.
+    ended: Option<WaitStatus>,
 }
 
 impl Tracee {
     /// Takes hold of the stopped prelude and lets it run until it has become the plugin.
     fn seize(&mut self) -> anyhow::Result<()> {
-        let stopped = self.wait(WaitPidFlag::WUNTRACED)?;
+        let stopped = waitpid(self.pid, Some(WaitPidFlag::WUNTRACED))?;
         ensure!(matches!(stopped, WaitStatus::Stopped(_, Signal::SIGSTOP)), "not stopped: {stopped:?}");
         let options = Options::PTRACE_O_EXITKILL
             | Options::PTRACE_O_TRACESYSGOOD
@@ -73,9 +79,9 @@ impl Tracee {
         ptrace::seize(self.pid, options).context("seizing a plugin")?;
         kill(self.pid, Signal::SIGCONT)?;
         loop {
-            match self.wait(WaitPidFlag::empty())? {
+            match self.wait()? {
                 WaitStatus::PtraceEvent(_, _, event) if event == Event::PTRACE_EVENT_EXEC as i32 => {
-                    return Ok(());
+                    return Ok(ptrace::syscall(self.pid, None)?);
                 }
                 // The end of its stop, seen once as an event and once as the signal.
                 WaitStatus::PtraceEvent(..) | WaitStatus::Stopped(..) => ptrace::cont(self.pid, None)?,
@@ -86,50 +92,67 @@ impl Tracee {
 
     /// Runs to the entry of system call `stop` and kills there.
     fn run_to(&mut self, stop: usize) -> anyhow::Result<Fate> {
-        // The first stop is the end of execve itself.
-        let (mut entries, mut inside) = (0, true);
-        let mut signal = None;
+        const FORKS: [i32; 2] = [Event::PTRACE_EVENT_FORK as i32, Event::PTRACE_EVENT_VFORK as i32];
+        let mut entries = 0;
         loop {
-            ptrace::syscall(self.pid, signal.take())?;
-            match self.wait(WaitPidFlag::empty())? {
-                WaitStatus::PtraceSyscall(_) if inside => inside = false,
-                WaitStatus::PtraceSyscall(_) if entries == stop => {
-                    let at =
-                        std::fs::read_to_string(format!("/proc/{}/syscall", self.pid))?.trim_end().to_owned();
-                    kill(self.pid, Signal::SIGKILL)?;
-                    let ended = self.wait(WaitPidFlag::empty())?;
-                    ensure!(matches!(ended, WaitStatus::Signaled(..)), "killed, but {ended:?}");
-                    return Ok(Fate::Killed(at.trim_end().to_owned()));
+            let (thread, signal) = match self.wait()? {
+                WaitStatus::PtraceSyscall(thread) => {
+                    let entry = ptrace::syscall_info(thread)?.op == libc::PTRACE_SYSCALL_INFO_ENTRY;
+                    if entry && entries == stop {
+                        return self.kill_in(thread);
+                    }
+                    entries += usize::from(entry);
+                    (thread, None)
                 }
-                WaitStatus::PtraceSyscall(_) => {
-                    entries += 1;
-                    inside = true;
+                WaitStatus::PtraceEvent(_, _, event) if FORKS.contains(&event) => {
+                    bail!("the plugin started a program");
                 }
-                WaitStatus::Stopped(_, other) => signal = Some(other),
-                WaitStatus::Exited(_, status) => return Ok(Fate::Ended { status, stdout: String::new() }),
-                WaitStatus::PtraceEvent(..) => {
-                    self.started = Some(Pid::from_raw(ptrace::getevent(self.pid)?.try_into()?));
-                    bail!("the plugin started a thread or a program");
+                // A new thread's birth, seen by its maker and by itself.
+                WaitStatus::PtraceEvent(thread, ..) => (thread, None),
+                WaitStatus::Stopped(thread, signal) => (thread, Some(signal)),
+                WaitStatus::Exited(pid, status) if pid == self.pid => {
+                    return Ok(Fate::Ended { status, stdout: String::new() });
                 }
+                WaitStatus::Exited(..) => continue,
                 other => bail!("the plugin stopped: {other:?}"),
+            };
+            match ptrace::syscall(thread, signal) {
+                // Another thread has ended the process meanwhile: its end is waited for next.
+                Err(Errno::ESRCH) => {}
+                resumed => resumed.context("resuming a plugin")?,
             }
         }
     }
 
-    fn wait(&mut self, flags: WaitPidFlag) -> anyhow::Result<WaitStatus> {
-        let status = waitpid(self.pid, Some(flags)).context("waiting for a plugin")?;
-        self.ended = matches!(status, WaitStatus::Exited(..) | WaitStatus::Signaled(..));
+    fn kill_in(&mut self, thread: Pid) -> anyhow::Result<Fate> {
+        let at = std::fs::read_to_string(format!("/proc/{}/task/{thread}/syscall", self.pid))?;
+        kill(self.pid, Signal::SIGKILL)?;
+        while self.ended.is_none() {
+            self.wait()?;
+        }
+        ensure!(matches!(self.ended, Some(WaitStatus::Signaled(..))), "killed, but {:?}", self.ended);
+        Ok(Fate::Killed(at.trim_end().to_owned()))
+    }
+
+    /// Waits for any thread that this thread traces.
+    fn wait(&mut self) -> anyhow::Result<WaitStatus> {
+        let flags = WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD;
+        let status = waitpid(None, Some(flags)).context("waiting for a plugin")?;
+        if let WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, ..) = status
+            && pid == self.pid
+        {
+            self.ended = Some(status);
+        }
         Ok(status)
     }
 }
 
 impl Drop for Tracee {
     fn drop(&mut self) {
-        if !self.ended {
-            // Already on the way out with an error; a process that is gone needs no killing.
-            for pid in self.started.into_iter().chain([self.pid]) {
-                let _ = kill(pid, Signal::SIGKILL);
-                let _ = waitpid(pid, Some(WaitPidFlag::__WALL));
+        // Already on the way out with an error. What it started is traced as well and dies with the tracing thread.
+        while self.ended.is_none() && kill(self.pid, Signal::SIGKILL).is_ok() {
+            if self.wait().is_err() {
+                break;
             }
         }
     }
@@ -171,9 +194,22 @@ mod tests {
     }
 
     #[test]
-    fn a_program_with_threads_is_refused() {
+    fn threads_are_followed_and_programs_are_refused() {
+        // The reference plugins are Go programs: their runtime starts threads at once.
         let plugin = super::super::reference_plugins().unwrap().join("ptp");
-        let error = kill_at(&call(plugin.to_str().unwrap()), usize::MAX).unwrap_err().to_string();
-        assert!(error.contains("started a thread"), "{error}");
+        let call = call(plugin.to_str().unwrap());
+        let ended = kill_at(&call, usize::MAX).unwrap();
+        assert!(matches!(&ended, Fate::Ended { status: 0, stdout } if stdout.contains("1.0.0")), "{ended:?}");
+        for stop in [0, 50, 100] {
+            let killed = kill_at(&call, stop).unwrap();
+            assert!(matches!(killed, Fate::Killed(_)), "{stop}: {killed:?}");
+        }
+
+        let folder = tempfile::tempdir().unwrap();
+        let script = folder.path().join("plugin");
+        std::fs::write(&script, "#!/bin/sh\n/bin/true\nexit 0\n").unwrap();
+        std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let error = kill_at(&Call { plugin: script, ..call }, usize::MAX).unwrap_err().to_string();
+        assert!(error.contains("started a program"), "{error}");
     }
 }
