@@ -13,12 +13,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 use serde_json::Value;
 use towpath_tests::cni::tracee::{Fate, kill_at};
-use towpath_tests::cni::{Call, Pod, Remains, Runtime, Towpath, addresses, ports_and_bandwidth};
+use towpath_tests::cni::{Call, Failure, Pod, Remains, Runtime, Towpath, addresses, ports_and_bandwidth};
 
-const V4: &str = "10.66.0.0/29";
+const V4: &str = "10.66.0.0/30";
 const V6: &str = "fd00:66::/64";
 /// Addresses of [`V4`] that pods get: without its network and broadcast addresses.
-const ROOM: usize = 6;
+const ROOM: usize = 2;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Victim {
@@ -72,14 +72,19 @@ impl Range {
         }
     }
 
-    /// Nobody gets an address that a half-made or half-removed pod still has on its wire.
+    /// Nobody gets an address that a half-made or half-removed pod still has on its wire, and one is always left.
     fn expect_no_address_twice(&self) -> anyhow::Result<()> {
         let towpath = &self.towpath;
         let routed = towpath.node.netns.ip("-4 route show table main")?;
         let others: Vec<Pod> = (1..3).map(|n| towpath.pod(n, format!("other-{n}"))).collect();
         let mut seen = Vec::new();
-        for other in &others {
-            let result = towpath.call(|runtime| runtime.add(other)).context("ADD beside what was killed")?;
+        for (number, other) in others.iter().enumerate() {
+            let added = towpath.node.netns.run(|| Ok(towpath.runtime.add(other)))?;
+            let result = match added {
+                // The killed one may hold the other address.
+                Err(Failure::Refused(refusal)) if number > 0 && refusal.code == 11 => break,
+                added => added.context("ADD beside what was killed")?,
+            };
             for address in addresses(&result)? {
                 let taken = routed.split_whitespace().any(|word| word == address.to_string());
                 ensure!(!taken && !seen.contains(&address), "{address} was given twice:\n{routed}");
