@@ -24,7 +24,7 @@ const SETTLED: Duration = Duration::from_secs(4);
 /// The same after the reaction was let loose: what may still come is the work of a moment.
 const AT_REST: Duration = Duration::from_secs(2);
 /// How long that may take at most; a lab of its own for the next step takes about as long.
-const REST_LIMIT: Duration = Duration::from_secs(15);
+const REST_LIMIT: Duration = Duration::from_secs(30);
 
 /// A lab, and how many steps of the story it has been taken through.
 struct Stage {
