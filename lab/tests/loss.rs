@@ -7,7 +7,7 @@
 mod support;
 
 use lab::{Lab, LabError, Loss};
-use support::{File, THREE, pings, runner, text};
+use support::{File, THREE, deaf, pings, runner, text};
 
 fn percent(percent: f64) -> Loss {
     Loss::percent(percent).unwrap()
@@ -29,7 +29,7 @@ fn a_cable_that_loses_all_carries_nothing_either_way_and_is_whole_again() {
     // From either end, and repeated: it is the same cable.
     for end in ["a:eth1", "r:eth1", "a:eth1"] {
         lab.set_loss(end, percent(100.0)).unwrap();
-        assert!(!pings(&lab, "a", "10.1.0.0") && !pings(&lab, "r", "10.1.0.1"));
+        assert!(deaf(&lab, "a", "10.1.0.0") && deaf(&lab, "r", "10.1.0.1"));
     }
     assert!(pings(&lab, "r", "10.2.0.1"), "another cable of the same node is whole");
     // The carrier stays: it is loss, not a pulled cable.
@@ -84,12 +84,12 @@ fn netem_is_used_where_the_kernel_has_it_and_loss_works_without() {
     // containerlab's spelling of the same command.
     let (set, said) = netem(&file, &["set", "-n", "a", "-i", "eth1", "--loss", "100"]);
     assert!(set && said.contains("100 %") && said.trim_end().ends_with(by), "{said}");
-    assert!(!pings(&lab, "a", "10.1.0.0"));
+    assert!(deaf(&lab, "a", "10.1.0.0"));
     // Only what `a` sends is lost: neighbours stay known, so one way can be seen by itself.
     let heard =
         || text(&lab, "a", &["cat", "/sys/class/net/eth1/statistics/rx_packets"]).parse::<u64>().unwrap();
     let before = heard();
-    assert!(!pings(&lab, "r", "10.1.0.1"));
+    assert!(deaf(&lab, "r", "10.1.0.1"));
     assert!(heard() > before);
 
     let (_, shown) = netem(&file, &["show", "r"]);

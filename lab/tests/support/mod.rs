@@ -110,8 +110,14 @@ pub(crate) const THREE: &str = " nodes:
  - endpoints: [\"r:eth2\", \"b:eth1\"]
 ";
 
+/// A ping is answered within five seconds; a neighbour out of reach until now is asked for once a second.
 pub(crate) fn pings(lab: &Lab, from: &str, to: &str) -> bool {
-    lab.node(from).exec(&["ping", "-c1", "-W1", "-n", to]).unwrap().success()
+    lab.node(from).exec(&["ping", "-c1", "-w5", "-n", to]).unwrap().success()
+}
+
+/// A ping is not answered within a second.
+pub(crate) fn deaf(lab: &Lab, from: &str, to: &str) -> bool {
+    !lab.node(from).exec(&["ping", "-c1", "-W1", "-n", to]).unwrap().success()
 }
 
 pub(crate) fn text(lab: &Lab, node: &str, argv: &[&str]) -> String {
