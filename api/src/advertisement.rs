@@ -19,6 +19,7 @@ use crate::words::{LabelSelector, Status};
     derive = "PartialEq",
     printcolumn = r#"{"name": "CIDRs", "type": "string", "jsonPath": ".spec.source.static.cidrs"}"#,
     printcolumn = r#"{"name": "Interfaces", "type": "string", "jsonPath": ".spec.source.interfaces.names"}"#,
+    printcolumn = r#"{"name": "Accepted", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Accepted')].status"}"#,
     printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -4,7 +4,8 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::words::{IntOrText, Interval, LabelSelector, Status};
+use crate::status::BGPPeerStatus;
+use crate::words::{IntOrText, Interval, LabelSelector};
 
 /// A BGP session of each selected node with one neighbour, or a range of addresses that may connect.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -15,11 +16,16 @@ use crate::words::{IntOrText, Interval, LabelSelector, Status};
     plural = "bgppeers",
     shortname = "bgpp",
     category = "towpath",
-    status = "Status",
+    status = "BGPPeerStatus",
     derive = "PartialEq",
-    printcolumn = r#"{"name": "Address", "type": "string", "jsonPath": ".spec.neighbor.address"}"#,
+    printcolumn = r#"{"name": "Neighbor", "type": "string", "jsonPath": ".spec.neighbor.address"}"#,
     printcolumn = r#"{"name": "Remote-ASN", "type": "string", "jsonPath": ".spec.remoteASN"}"#,
-    printcolumn = r#"{"name": "Paused", "type": "boolean", "jsonPath": ".spec.paused"}"#,
+    printcolumn = r#"{"name": "Established", "type": "integer", "jsonPath": ".status.sessions.established"}"#,
+    printcolumn = r#"{"name": "Desired", "type": "integer", "jsonPath": ".status.sessions.desired"}"#,
+    printcolumn = r#"{"name": "Accepted", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Accepted')].status"}"#,
+    printcolumn = r#"{"name": "Paused", "type": "boolean", "jsonPath": ".spec.paused", "priority": 1}"#,
+    printcolumn = r#"{"name": "Nodes", "type": "integer", "jsonPath": ".status.nodes", "priority": 1}"#,
+    printcolumn = r#"{"name": "Problem", "type": "string", "jsonPath": ".status.conditions[?(@.status=='False')].message", "priority": 1}"#,
     printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

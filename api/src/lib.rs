@@ -18,6 +18,7 @@ pub mod desired;
 pub mod file;
 pub mod network;
 mod problem;
+pub mod status;
 pub mod watch;
 pub mod words;
 

@@ -6,6 +6,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::status::NodeNetworkStatus;
 use crate::words::{IntOrText, Status};
 
 /// Cluster-wide defaults. One object, named `default`; without it every default below holds.
@@ -21,6 +22,7 @@ use crate::words::{IntOrText, Status};
     derive = "PartialEq",
     printcolumn = r#"{"name": "ASN", "type": "string", "jsonPath": ".spec.asn"}"#,
     printcolumn = r#"{"name": "Transit", "type": "boolean", "jsonPath": ".spec.transit"}"#,
+    printcolumn = r#"{"name": "Accepted", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Accepted')].status"}"#,
     printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -105,11 +107,17 @@ pub enum LogLevel {
     plural = "nodenetworks",
     shortname = "nn",
     category = "towpath",
-    status = "Status",
+    status = "NodeNetworkStatus",
     derive = "PartialEq",
-    printcolumn = r#"{"name": "ASN", "type": "string", "jsonPath": ".spec.asn"}"#,
-    printcolumn = r#"{"name": "Router-ID", "type": "string", "jsonPath": ".spec.routerID"}"#,
-    printcolumn = r#"{"name": "Pod-CIDRs", "type": "string", "jsonPath": ".spec.podCIDRs"}"#,
+    printcolumn = r#"{"name": "ASN", "type": "integer", "jsonPath": ".status.asn"}"#,
+    printcolumn = r#"{"name": "Router-ID", "type": "string", "jsonPath": ".status.routerID"}"#,
+    printcolumn = r#"{"name": "Established", "type": "integer", "jsonPath": ".status.sessions.established"}"#,
+    printcolumn = r#"{"name": "Desired", "type": "integer", "jsonPath": ".status.sessions.desired"}"#,
+    printcolumn = r#"{"name": "Pods", "type": "integer", "jsonPath": ".status.cni.pods"}"#,
+    printcolumn = r#"{"name": "Ready", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Ready')].status"}"#,
+    printcolumn = r#"{"name": "Heartbeat", "type": "date", "jsonPath": ".status.lastHeartbeatTime", "priority": 1}"#,
+    printcolumn = r#"{"name": "Pod-CIDRs", "type": "string", "jsonPath": ".status.podCIDRs", "priority": 1}"#,
+    printcolumn = r#"{"name": "Problem", "type": "string", "jsonPath": ".status.conditions[?(@.status=='False')].message", "priority": 1}"#,
     printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -144,6 +152,7 @@ pub struct NodeNetworkSpec {
     status = "Status",
     derive = "PartialEq",
     printcolumn = r#"{"name": "CIDRs", "type": "string", "jsonPath": ".spec.cidrs"}"#,
+    printcolumn = r#"{"name": "Accepted", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Accepted')].status"}"#,
     printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
