@@ -22,7 +22,7 @@ use crate::words::{LabelSelector, Status};
     printcolumn = r#"{"name": "Accepted", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Accepted')].status"}"#,
     printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
 )]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [{
     "rule": "!(has(self.all) && has(self.peers))",
     "message": "spec.all and spec.peers are both given; keep one"
@@ -43,7 +43,7 @@ pub struct AdvertisementSpec {
 
 /// Exactly one source of prefixes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [{
     "rule": "[has(self.static), has(self.interfaces), has(self.podBlocks)].filter(given, given).size() == 1",
     "message": "spec.source needs exactly one of static, interfaces and podBlocks"
@@ -60,12 +60,12 @@ pub struct Source {
 
 /// The pod blocks of each node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct PodBlocksSource {}
 
 /// Prefixes by value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct StaticSource {
     /// IPv4 and IPv6 prefixes.
     #[schemars(length(min = 1), extend("x-kubernetes-list-type" = "set"))]
@@ -76,7 +76,7 @@ pub struct StaticSource {
 
 /// Addresses of interfaces.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct InterfaceSource {
     /// Interface names.
     #[schemars(length(min = 1), extend("x-kubernetes-list-type" = "set"))]
@@ -85,7 +85,7 @@ pub struct InterfaceSource {
 
 /// Path attributes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Attributes {
     /// RFC 1997: `"65001:100"`, or a well-known name such as `no-export`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -107,7 +107,7 @@ pub struct Attributes {
 
 /// Our AS number more often in AS_PATH.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Prepend {
     /// How many more times, 1 to 20.
     #[schemars(range(min = 1, max = 20))]

@@ -28,7 +28,7 @@ use crate::words::{IntOrText, Interval, LabelSelector};
     printcolumn = r#"{"name": "Problem", "type": "string", "jsonPath": ".status.conditions[?(@.status=='False')].message", "priority": 1}"#,
     printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
 )]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [
     {
         "rule": "!(has(self.sourceAddress) && has(self.sourceInterface))",
@@ -89,7 +89,7 @@ pub struct BGPPeerSpec {
 
 /// Exactly one way to find the neighbour.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [
     {
         "rule": "has(self.address) != has(self.listen)",
@@ -112,7 +112,7 @@ pub struct Neighbor {
 
 /// Ranges neighbours may connect from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct ListenRanges {
     /// IPv4 and IPv6 prefixes.
     #[schemars(length(min = 1), extend("x-kubernetes-list-type" = "set"))]
@@ -124,7 +124,7 @@ pub struct ListenRanges {
 
 /// Authentication of the TCP connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Auth {
     /// Secret with the TCP MD5 key (RFC 2385), 1 to 80 octets.
     pub md5_secret_ref: Option<SecretRef>,
@@ -132,7 +132,7 @@ pub struct Auth {
 
 /// A key of a Secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct SecretRef {
     /// Name of the Secret.
     pub name: String,
@@ -144,7 +144,7 @@ pub struct SecretRef {
 
 /// Session timers: intervals like `90s`, `1h30m`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Timers {
     /// Hold Time offered: 0s (off), or 3s to 65535s. Default 90s.
     pub hold: Option<Interval>,
@@ -158,7 +158,7 @@ pub struct Timers {
 
 /// TTL of the TCP connection: one of two ways.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [{
     "rule": "has(self.multihop) != has(self.security)",
     "message": "spec.ttl needs exactly one of multihop (a larger TTL) and security (GTSM)"
@@ -185,7 +185,7 @@ pub enum Passive {
 
 /// Graceful Restart (RFC 4724).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct GracefulRestart {
     /// Roles. Default Auto: Helper with `transit`, Restarter elsewhere.
     pub mode: Option<GracefulRestartMode>,
@@ -210,7 +210,7 @@ pub enum GracefulRestartMode {
 
 /// One address family.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Family {
     /// Address family.
     pub afi: Afi,
@@ -253,7 +253,7 @@ pub enum ExtendedNextHop {
 
 /// Limit of received prefixes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct MaxPrefix {
     /// Prefixes accepted, 1 to 4294967295. Default 1000000.
     #[schemars(range(min = 1, max = 4_294_967_295_u32))]

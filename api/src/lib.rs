@@ -5,14 +5,15 @@
 //! is given; no tokio; never talks to a kernel or a peer.
 //!
 //! ```text
-//! files ─ file ─────► Documents ─┐                                   ┌─► DesiredState
-//!         (tree, schema, lines)  ├─► Object ─ build ─────────────────┤
-//! cluster (resource types) ──────┘  (defaults, rules, this node)     └─► Finding ─ file ─► Problem
+//! files ─ file ─────► Documents ─┐           ┌─ build ─► DesiredState, or Finding ─ file ─► Problem
+//!         (tree, schema, lines)  ├─► Object ─┤  (defaults, rules, this node)
+//! JSON ── cluster ───────────────┘           └─ settle ► DesiredState, and a Verdict on each object
 //! ```
 
 pub mod advertisement;
 pub mod bgp;
 pub mod build;
+pub mod cluster;
 pub mod crd;
 pub mod desired;
 pub mod file;

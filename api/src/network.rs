@@ -25,7 +25,7 @@ use crate::words::{IntOrText, Status};
     printcolumn = r#"{"name": "Accepted", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Accepted')].status"}"#,
     printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
 )]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct NetworkConfigSpec {
     /// AS number of every node (RFC 6793), as a number or dotted in quotes: `65000`, `"65000.1"`. Default 64512.
     pub asn: Option<IntOrText>,
@@ -53,7 +53,7 @@ pub enum AsnMode {
 
 /// Where BGP connections are accepted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Listen {
     /// TCP port; 0 means do not listen. Default 179.
     #[schemars(range(min = 0, max = 65535))]
@@ -66,7 +66,7 @@ pub struct Listen {
 
 /// How learned routes go into the kernel.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Install {
     /// Route priority, `metric` of iproute2: 1 to 4294967295. Default 20.
     #[schemars(range(min = 1, max = 4_294_967_295_u32))]
@@ -120,7 +120,7 @@ pub enum LogLevel {
     printcolumn = r#"{"name": "Problem", "type": "string", "jsonPath": ".status.conditions[?(@.status=='False')].message", "priority": 1}"#,
     printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
 )]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct NodeNetworkSpec {
     /// This node's AS number. Default: NetworkConfig's.
     pub asn: Option<IntOrText>,
@@ -155,7 +155,7 @@ pub struct NodeNetworkSpec {
     printcolumn = r#"{"name": "Accepted", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Accepted')].status"}"#,
     printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
 )]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct IPPoolSpec {
     /// Ranges, IPv4 and IPv6: routes to them are accepted from peers.
     #[schemars(length(min = 1), extend("x-kubernetes-list-type" = "set"))]

@@ -12,7 +12,7 @@ use crate::problem::{nearest, show};
 
 /// The advertisements of this node, sorted by name. Those of other nodes are checked and left out.
 pub(super) fn advertisements(
-    objects: &[Object],
+    objects: &[&Object],
     identity: &Identity,
     findings: &mut Vec<Finding>,
 ) -> Vec<Advertisement> {
@@ -137,8 +137,9 @@ fn peers(
             Some(near) => format!("did you mean {}?", show(near)),
             None => "name a BGPPeer that is given".into(),
         };
-        report
-            .misses(&format!("spec.peers[{index}]"), format!("there is no BGPPeer {}; {remedy}", show(name)))
+        let message = format!("there is no BGPPeer {}; {remedy}", show(name));
+        report.misses::<()>(&format!("spec.peers[{index}]"), message);
+        Some(name.to_owned())
     })?;
     names.sort();
     names.dedup();

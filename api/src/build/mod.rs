@@ -1,13 +1,15 @@
 //! Resources to [`DesiredState`]: what fields and objects must agree on, defaults, this node's share.
 //!
-//! In: the objects of files or of a cluster, and a node's name. Out: the state, or every mistake as a
-//! [`Finding`] that names its object and field; the reader of the objects knows where they stand. Objects of
-//! other nodes are checked like this node's own. Pure.
+//! In: the objects of files or of a cluster, and a node's name. Out: for files the state, or every mistake as a
+//! [`Finding`] that names its object and field ([`build`]); the reader of the objects knows where they stand. For a
+//! cluster always a state, without what is wrong or with what it was before ([`settle`]). Objects of other nodes
+//! are checked like this node's own. Pure.
 
 mod advertisement;
 mod node;
 mod peer;
 mod selector;
+mod settle;
 mod values;
 
 use std::collections::{BTreeMap, HashMap};
@@ -20,8 +22,10 @@ use crate::desired::{DesiredState, Secret};
 use crate::network::{IPPoolSpec, NetworkConfigSpec, NodeNetworkSpec};
 use crate::problem::show;
 
+pub use self::settle::{Settled, Verdict, settle};
+
 /// One resource.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Object {
     /// `metadata.name`.
     pub name: String,
@@ -32,7 +36,7 @@ pub struct Object {
 }
 
 /// What a resource says, by kind.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Spec {
     /// NetworkConfig.
     NetworkConfig(NetworkConfigSpec),
@@ -46,8 +50,28 @@ pub enum Spec {
     IPPool(IPPoolSpec),
     /// A Secret of the core group.
     Secret(BTreeMap<String, Secret>),
+    /// A Node of the core group.
+    Node(NodeFacts),
     /// It is there, but was refused: references to it are not missing.
-    Unreadable(&'static str),
+    Unreadable {
+        /// Its kind.
+        kind: &'static str,
+        /// Why, where that has not been said elsewhere: `spec.port: 0 is not allowed; use 1 to 65535`.
+        problems: Vec<String>,
+    },
+}
+
+/// What a cluster knows about a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeFacts {
+    /// `metadata.uid`.
+    pub uid: String,
+    /// `metadata.labels`.
+    pub labels: BTreeMap<String, String>,
+    /// `status.addresses` of the type InternalIP, in their order.
+    pub addresses: Vec<String>,
+    /// `spec.podCIDRs`.
+    pub pod_cidrs: Vec<String>,
 }
 
 impl Spec {
@@ -60,7 +84,8 @@ impl Spec {
             Self::Advertisement(_) => "Advertisement",
             Self::IPPool(_) => "IPPool",
             Self::Secret(_) => "Secret",
-            Self::Unreadable(kind) => kind,
+            Self::Node(_) => "Node",
+            Self::Unreadable { kind, .. } => kind,
         }
     }
 }
@@ -78,6 +103,8 @@ pub struct Finding {
     pub other: Option<usize>,
     /// It names an object that is not among those given.
     pub missing: bool,
+    /// Index of the object it names, when the fault lies in there.
+    pub inside: Option<usize>,
 }
 
 /// Where the mistakes of one object go.
@@ -95,6 +122,7 @@ impl Report<'_> {
             message: message.into(),
             other: None,
             missing: false,
+            inside: None,
         });
         None
     }
@@ -104,6 +132,15 @@ impl Report<'_> {
         self.refuse::<T>(path, message);
         if let Some(finding) = self.findings.last_mut() {
             finding.missing = true;
+        }
+        None
+    }
+
+    /// Records that `inside`, which the object names, does not hold what it needs.
+    fn needs<T>(&mut self, inside: usize, path: &str, message: impl Into<String>) -> Option<T> {
+        self.refuse::<T>(path, message);
+        if let Some(finding) = self.findings.last_mut() {
+            finding.inside = Some(inside);
         }
         None
     }
@@ -122,17 +159,22 @@ impl Report<'_> {
 /// # Errors
 /// Every mistake of every object, in the order of the objects.
 pub fn build(objects: &[Object], node: &str) -> Result<DesiredState, Vec<Finding>> {
+    let objects: Vec<&Object> = objects.iter().collect();
+    let (state, findings) = assemble(&objects, node, peer::namespace(None));
+    if findings.is_empty() { Ok(state) } else { Err(findings) }
+}
+
+/// The state, without what the findings are about, and the findings in the order of the objects.
+/// `namespace`: where Secrets are that are named without one.
+fn assemble(objects: &[&Object], node: &str, namespace: &str) -> (DesiredState, Vec<Finding>) {
     let mut findings = Vec::new();
     duplicates(objects, &mut findings);
     let identity = node::identity(objects, node, &mut findings);
-    let peers = peer::peers(objects, &identity, &mut findings);
+    let peers = peer::peers(objects, &identity, namespace, &mut findings);
     let advertisements = advertisement::advertisements(objects, &identity, &mut findings);
     let pod_ranges = pod_ranges(objects, &mut findings);
-    if !findings.is_empty() {
-        findings.sort_by_key(|finding| finding.object);
-        return Err(findings);
-    }
-    Ok(DesiredState {
+    findings.sort_by_key(|finding| finding.object);
+    let state = DesiredState {
         node: identity.node,
         transit: identity.transit,
         listen: identity.listen,
@@ -141,11 +183,12 @@ pub fn build(objects: &[Object], node: &str) -> Result<DesiredState, Vec<Finding
         peers,
         advertisements,
         pod_ranges,
-    })
+    };
+    (state, findings)
 }
 
 /// A kind and name twice. Secrets are told apart by their namespace too.
-fn duplicates(objects: &[Object], findings: &mut Vec<Finding>) {
+fn duplicates(objects: &[&Object], findings: &mut Vec<Finding>) {
     let mut seen = HashMap::new();
     for (index, object) in objects.iter().enumerate() {
         let kind = object.spec.kind();
@@ -158,7 +201,7 @@ fn duplicates(objects: &[Object], findings: &mut Vec<Finding>) {
     }
 }
 
-fn pod_ranges(objects: &[Object], findings: &mut Vec<Finding>) -> Vec<IpNet> {
+fn pod_ranges(objects: &[&Object], findings: &mut Vec<Finding>) -> Vec<IpNet> {
     let mut ranges = Vec::new();
     for (index, object) in objects.iter().enumerate() {
         let Spec::IPPool(pool) = &object.spec else { continue };

@@ -1,11 +1,11 @@
-//! Who this node is: NetworkConfig's defaults under NodeNetwork's overrides.
+//! Who this node is: NetworkConfig's defaults, and what a cluster knows, under NodeNetwork's overrides.
 
 use std::collections::{BTreeMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 
-use super::{Finding, Object, Report, Spec, values};
+use super::{Finding, NodeFacts, Object, Report, Spec, values};
 use crate::desired::{Install, Listen, LogLevel, Node};
 use crate::network::{self, NetworkConfigSpec, NodeNetworkSpec};
 use crate::problem::show;
@@ -29,7 +29,7 @@ pub(super) struct Identity {
 
 /// Reads NetworkConfig and the NodeNetworks; values that were refused are replaced by defaults, so that the
 /// other objects can still be checked.
-pub(super) fn identity(objects: &[Object], name: &str, findings: &mut Vec<Finding>) -> Identity {
+pub(super) fn identity(objects: &[&Object], name: &str, findings: &mut Vec<Finding>) -> Identity {
     let mut identity = Identity {
         node: Node {
             name: name.into(),
@@ -78,6 +78,18 @@ pub(super) fn identity(objects: &[Object], name: &str, findings: &mut Vec<Findin
                 identity.labels.extend(spec.labels.clone());
             }
             blocks.extend(overrides.pod_blocks.into_iter().map(|(block, entry)| (block, (index, entry))));
+        }
+    }
+    for (index, object) in objects.iter().enumerate() {
+        if let Spec::Node(facts) = &object.spec
+            && object.name == name
+        {
+            from_cluster(&mut Report { object: index, findings }, facts, &mut identity);
+            if identity.node.pod_blocks.is_empty() {
+                let given = pod_blocks(&mut Report { object: index, findings }, &facts.pod_cidrs);
+                identity.node.pod_blocks = given.iter().map(|(block, _)| *block).collect();
+                blocks.extend(given.into_iter().map(|(block, entry)| (block, (index, entry))));
+            }
         }
     }
     identity.node.pod_blocks.sort();
@@ -192,13 +204,25 @@ fn node_overrides(report: &mut Report<'_>, spec: &NodeNetworkSpec) -> Overrides 
         asn: spec.asn.as_ref().and_then(|asn| values::asn(report, "spec.asn", asn)),
         router_id: spec.router_id.as_ref().and_then(|id| values::router_id(report, "spec.routerID", id)),
         addresses: addresses(report, "spec.addresses", &spec.addresses, false),
-        pod_blocks: spec
-            .pod_cidrs
-            .iter()
-            .enumerate()
-            .filter_map(|(entry, text)| Some((pod_block(report, entry, text)?, entry)))
-            .collect(),
+        pod_blocks: pod_blocks(report, &spec.pod_cidrs),
     }
+}
+
+/// What a cluster knows about this node, where its NodeNetwork says nothing. A Node's labels outweigh.
+fn from_cluster(report: &mut Report<'_>, facts: &NodeFacts, identity: &mut Identity) {
+    identity.labels.extend(facts.labels.clone());
+    if identity.node.addresses.is_empty() {
+        identity.node.addresses = addresses(report, "status.addresses", &facts.addresses, false);
+    }
+    if !facts.uid.is_empty() {
+        identity.node.router_id = hashed_router_id(&facts.uid);
+    }
+}
+
+/// Each with its place in the list.
+fn pod_blocks(report: &mut Report<'_>, written: &[String]) -> Vec<(IpNet, usize)> {
+    let read = written.iter().enumerate();
+    read.filter_map(|(entry, text)| Some((pod_block(report, entry, text)?, entry))).collect()
 }
 
 /// A range pods can get addresses from: routed between hosts, and with room for one.
@@ -240,7 +264,7 @@ fn addresses(report: &mut Report<'_>, path: &str, written: &[String], to_listen:
     addresses
 }
 
-/// The same for a name on every machine and in every release: FNV-1a, 32 bits. Never 0 (RFC 6286).
+/// The same for a name or a uid on every machine and in every release: FNV-1a, 32 bits. Never 0 (RFC 6286).
 fn hashed_router_id(name: &str) -> Ipv4Addr {
     let hash =
         name.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));

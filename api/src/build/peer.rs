@@ -21,7 +21,12 @@ const MD5_MAX: usize = 80;
 const REASON_MAX: usize = 255;
 
 /// The peers of this node, sorted by name. Those of other nodes are checked and left out.
-pub(super) fn peers(objects: &[Object], identity: &Identity, findings: &mut Vec<Finding>) -> Vec<Peer> {
+pub(super) fn peers(
+    objects: &[&Object],
+    identity: &Identity,
+    own_namespace: &str,
+    findings: &mut Vec<Finding>,
+) -> Vec<Peer> {
     let mut peers: Vec<(usize, Peer)> = Vec::new();
     for (index, object) in objects.iter().enumerate() {
         let Spec::BGPPeer(spec) = &object.spec else { continue };
@@ -32,7 +37,9 @@ pub(super) fn peers(objects: &[Object], identity: &Identity, findings: &mut Vec<
             spec.node_selector.as_ref(),
             &identity.labels,
         );
-        let Some(peer) = peer(&mut report, &object.name, spec, identity, objects) else { continue };
+        let password = password(&mut report, spec, own_namespace, objects);
+        let peer = peer(&mut report, &object.name, spec, identity, password);
+        let Some(peer) = peer else { continue };
         if ours {
             fits_node(&mut report, &peer, identity);
             peers.push((index, peer));
@@ -50,7 +57,7 @@ fn peer(
     name: &str,
     spec: &BGPPeerSpec,
     identity: &Identity,
-    objects: &[Object],
+    password: Option<Option<Secret>>,
 ) -> Option<Peer> {
     let neighbor = neighbor::neighbor(report, &spec.neighbor);
     let remote_asn = remote_asn(report, &spec.remote_asn);
@@ -62,8 +69,6 @@ fn peer(
     let bind_interface = optional(spec.bind_interface.as_deref(), |name| {
         values::interface(report, "spec.bindInterface", name)
     });
-    let md5_ref = spec.auth.as_ref().and_then(|auth| auth.md5_secret_ref.as_ref());
-    let md5 = optional(md5_ref, |reference| md5(report, reference, objects));
     let timers = session::timers(report, spec.timers.as_ref());
     let ttl = session::ttl(report, spec.ttl.as_ref(), neighbor.as_ref());
     let passive = passive(report, spec);
@@ -80,7 +85,7 @@ fn peer(
         remote_asn: remote_asn?,
         source: source?,
         bind_interface: bind_interface?,
-        md5: md5?,
+        md5: password?,
         timers: timers?,
         ttl: ttl?,
         passive: passive?,
@@ -160,15 +165,32 @@ pub(super) fn namespace(given: Option<&str>) -> &str {
     given.unwrap_or(DEFAULT_NAMESPACE)
 }
 
-fn md5(report: &mut Report<'_>, reference: &SecretRef, objects: &[Object]) -> Option<Secret> {
+/// `Some(None)` when none is asked for.
+fn password(
+    report: &mut Report<'_>,
+    spec: &BGPPeerSpec,
+    own_namespace: &str,
+    objects: &[&Object],
+) -> Option<Option<Secret>> {
+    let reference = spec.auth.as_ref().and_then(|auth| auth.md5_secret_ref.as_ref());
+    optional(reference, |reference| {
+        let wanted = reference.namespace.as_deref().unwrap_or(own_namespace);
+        md5(report, reference, wanted, objects)
+    })
+}
+
+/// `wanted`: the Secret's namespace.
+fn md5(report: &mut Report<'_>, reference: &SecretRef, wanted: &str, objects: &[&Object]) -> Option<Secret> {
     const PATH: &str = "spec.auth.md5SecretRef";
-    let wanted = namespace(reference.namespace.as_deref());
-    let named =
-        || objects.iter().filter(|object| object.spec.kind() == "Secret" && object.name == reference.name);
-    let Some(secret) = named().find(|object| namespace(object.namespace.as_deref()) == wanted) else {
+    let named = || {
+        let all = objects.iter().enumerate();
+        all.filter(|(_, object)| object.spec.kind() == "Secret" && object.name == reference.name)
+    };
+    let found = named().find(|(_, object)| namespace(object.namespace.as_deref()) == wanted);
+    let Some((index, secret)) = found else {
         let name = show(&reference.name);
         let message = match named().next() {
-            Some(other) => {
+            Some((_, other)) => {
                 let there = namespace(other.namespace.as_deref());
                 format!(
                     "there is no Secret {name} in namespace {}; one is in {}: name that",
@@ -190,7 +212,8 @@ fn md5(report: &mut Report<'_>, reference: &SecretRef, objects: &[Object]) -> Op
         let keys: Vec<String> = entries.keys().map(|key| show(key)).collect();
         let known =
             if keys.is_empty() { "it has none".into() } else { format!("it has {}", keys.join(", ")) };
-        return report.refuse(
+        return report.needs(
+            index,
             &format!("{PATH}.key"),
             format!("Secret {} has no key {}; {known}", show(&secret.name), show(key)),
         );
@@ -203,7 +226,8 @@ fn md5(report: &mut Report<'_>, reference: &SecretRef, objects: &[Object]) -> Op
         octets if octets.len() > MD5_MAX => "is too long for TCP MD5; give at most 80 octets",
         _ => return Some(password.clone()),
     };
-    report.refuse(&format!("{PATH}.key"), format!("{} of Secret {} {fault}", show(key), show(&secret.name)))
+    let message = format!("{} of Secret {} {fault}", show(key), show(&secret.name));
+    report.needs(index, &format!("{PATH}.key"), message)
 }
 
 fn passive(report: &mut Report<'_>, spec: &BGPPeerSpec) -> Option<Passive> {
@@ -265,7 +289,7 @@ fn fits_node(report: &mut Report<'_>, peer: &Peer, identity: &Identity) {
 }
 
 /// Names of all peers, also those refused and those of other nodes, to resolve references.
-pub(super) fn names(objects: &[Object]) -> BTreeSet<&str> {
+pub(super) fn names<'a>(objects: &[&'a Object]) -> BTreeSet<&'a str> {
     objects
         .iter()
         .filter(|object| object.spec.kind() == "BGPPeer")

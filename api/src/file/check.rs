@@ -19,15 +19,31 @@ pub(crate) struct Refusal {
     pub(crate) message: String,
 }
 
+/// What becomes of fields the schema does not know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unknown {
+    /// They are mistakes.
+    Refused,
+    /// They are for a newer release.
+    Ignored,
+}
+
 /// Checks `node` as the field `path` of a `kind` and returns what serde can read.
-pub(crate) fn check(kind: &str, node: &Node, path: &str, schema: &Json) -> (Option<Json>, Vec<Refusal>) {
-    let mut checker = Checker { kind, refusals: Vec::new() };
+pub(crate) fn check(
+    kind: &str,
+    node: &Node,
+    path: &str,
+    schema: &Json,
+    unknown: Unknown,
+) -> (Option<Json>, Vec<Refusal>) {
+    let mut checker = Checker { kind, unknown, refusals: Vec::new() };
     let value = checker.value(node, node.place, path, schema);
     (value, checker.refusals)
 }
 
 struct Checker<'a> {
     kind: &'a str,
+    unknown: Unknown,
     refusals: Vec<Refusal>,
 }
 
@@ -90,6 +106,7 @@ impl Checker<'_> {
                         map.insert(entry.key.clone(), value);
                     }
                 }
+                None if self.unknown == Unknown::Ignored => {}
                 None => self.unknown(entry, &inner, known),
             }
         }

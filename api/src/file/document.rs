@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use k8s_openapi::ByteString;
 use serde_json::{Value as Json, json};
 
-use super::check::{Refusal, check};
+use super::check::{Refusal, Unknown, check};
 use super::scalar::Meaning;
 use super::tree::{Node, Value};
 use super::unimplemented;
@@ -15,7 +15,8 @@ use crate::crd::{API_VERSION, schema};
 use crate::desired::Secret;
 use crate::problem::{Problem, nearest, show};
 
-const KINDS: [&str; 5] = ["NetworkConfig", "BGPPeer", "Advertisement", "IPPool", "NodeNetwork"];
+/// The kinds of towpath.io.
+pub(crate) const KINDS: [&str; 5] = ["NetworkConfig", "BGPPeer", "Advertisement", "IPPool", "NodeNetwork"];
 
 /// A document that names a resource of ours, or a Secret.
 #[derive(Debug)]
@@ -51,7 +52,7 @@ impl Document {
                 return Read::Refused;
             }
         };
-        let (value, refusals) = check(kind, &root, "", document_schema(kind));
+        let (value, refusals) = check(kind, &root, "", document_schema(kind), Unknown::Refused);
         let resource = resource(&root);
         let typed = value.as_ref().map(|value| typed(kind, value));
         let mut document = Self {
@@ -66,7 +67,7 @@ impl Document {
                     .get("metadata")
                     .and_then(|entry| entry.node.text("namespace"))
                     .map(Into::into),
-                spec: Spec::Unreadable(kind),
+                spec: unreadable(kind),
             },
             refused: refusals.iter().map(|refusal| refusal.path.clone()).collect(),
             root,
@@ -163,9 +164,13 @@ impl Document {
             entries.insert(key.clone(), Secret::new(text.as_str().unwrap_or_default()));
         }
         // A reference to a key that was refused is not a second mistake.
-        self.object.spec =
-            if self.refused.is_empty() { Spec::Secret(entries) } else { Spec::Unreadable("Secret") };
+        self.object.spec = if self.refused.is_empty() { Spec::Secret(entries) } else { unreadable("Secret") };
     }
+}
+
+/// Its problems are reported where they are found.
+fn unreadable(kind: &'static str) -> Spec {
+    Spec::Unreadable { kind, problems: Vec::new() }
 }
 
 /// The kind, or the field that makes it none of ours.
@@ -226,7 +231,7 @@ fn resource(root: &Node) -> String {
 }
 
 /// The schema of a whole document of one kind.
-fn document_schema(kind: &str) -> &'static Json {
+pub(crate) fn document_schema(kind: &str) -> &'static Json {
     static SCHEMAS: LazyLock<BTreeMap<&str, Json>> = LazyLock::new(|| {
         KINDS.into_iter().chain(["Secret"]).map(|kind| (kind, make_document_schema(kind))).collect()
     });
@@ -272,7 +277,7 @@ fn set(object: &mut Json, name: &str, value: Json) {
 }
 
 /// The typed spec; an error when fields it needs were missing or refused.
-fn typed(kind: &'static str, value: &Json) -> Result<Spec, serde_json::Error> {
+pub(crate) fn typed(kind: &'static str, value: &Json) -> Result<Spec, serde_json::Error> {
     let spec = value.get("spec").cloned().unwrap_or_else(|| json!({}));
     Ok(match kind {
         "NetworkConfig" => Spec::NetworkConfig(serde_json::from_value(spec)?),
@@ -280,6 +285,6 @@ fn typed(kind: &'static str, value: &Json) -> Result<Spec, serde_json::Error> {
         "BGPPeer" => Spec::BGPPeer(serde_json::from_value(spec)?),
         "Advertisement" => Spec::Advertisement(serde_json::from_value(spec)?),
         "IPPool" => Spec::IPPool(serde_json::from_value(spec)?),
-        _ => Spec::Unreadable(kind),
+        _ => unreadable(kind),
     })
 }

@@ -15,7 +15,9 @@ use std::fs::{self, File};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+pub(crate) use self::check::{Unknown, check};
 use self::document::{Document, Read};
+pub(crate) use self::document::{KINDS, document_schema, typed};
 use crate::build::{self, Finding};
 use crate::desired::DesiredState;
 use crate::problem::Problem;

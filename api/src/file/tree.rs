@@ -64,6 +64,30 @@ pub(crate) struct Parsed {
     pub(crate) complete: bool,
 }
 
+/// JSON has no places, and says itself what is text.
+impl From<&serde_json::Value> for Node {
+    fn from(json: &serde_json::Value) -> Self {
+        use serde_json::Value as Json;
+        let scalar = |text: String, plain| Value::Scalar(Scalar { text, plain });
+        let place = Place { line: 0, column: 0 };
+        let value = match json {
+            Json::String(text) => scalar(text.clone(), false),
+            Json::Null | Json::Bool(_) | Json::Number(_) => scalar(json.to_string(), true),
+            Json::Array(items) => Value::List(items.iter().map(Self::from).collect()),
+            Json::Object(entries) => {
+                let entry = |(key, value): (&String, &Json)| Entry {
+                    key: key.clone(),
+                    plain: false,
+                    place,
+                    node: Self::from(value),
+                };
+                Value::Map(entries.iter().map(entry).collect())
+            }
+        };
+        Self { place, value }
+    }
+}
+
 impl Node {
     /// The value of a key, when this is a map that has it.
     pub(crate) fn get(&self, key: &str) -> Option<&Entry> {
