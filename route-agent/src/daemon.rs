@@ -41,6 +41,8 @@ pub struct Options {
     pub socket: PathBuf,
     /// `--state-dir`.
     pub state_dir: PathBuf,
+    /// `--proc-sys`.
+    pub proc_sys: PathBuf,
     /// Files of a node that has pods.
     pub pods: pods::Options,
     /// Applies `NetworkConfig.spec.logLevel`.
@@ -73,7 +75,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let (speaker_ready, speaker_when_ready) = watch::channel(None);
     let fib_config = FibConfig {
         install: desired.install.clone(),
-        sysctls: Some(PathBuf::from("/proc/sys")),
+        sysctls: Some(options.proc_sys),
         state_dir: Some(options.state_dir),
     };
     let (fib, fib_task) =

@@ -1,11 +1,9 @@
 //! `towpath`: the node daemon and the operator's command in one file.
 
-mod cli;
-
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     // A lab's nodes are this program again; they change namespaces, which works only before any thread starts.
     lab::maybe_run_helper();
-    cli::run()
+    route_agent::cli::run()
 }

@@ -151,6 +151,10 @@ impl Node {
     }
 
     fn agent(&self) -> Child {
+        self.agent_command().stderr(fs::File::create(self.path("log")).unwrap()).spawn().unwrap()
+    }
+
+    fn agent_command(&self) -> Command {
         let plugin = self.path("plugin").display().to_string();
         let at = |name: &str| self.path(name).display().to_string();
         self.command(&[
@@ -171,9 +175,6 @@ impl Node {
             "--cni-plugin",
             &plugin,
         ])
-        .stderr(fs::File::create(self.path("log")).unwrap())
-        .spawn()
-        .unwrap()
     }
 }
 
@@ -231,10 +232,8 @@ fn uninstall_waits_for_daemon_and_pods_and_gives_the_kernel_back() {
     assert!(!refused.status.success() && text(&refused).contains("another towpath"), "{}", text(&refused));
 
     // The daemon stops; routes of its and a pod stay.
-    rustix::process::kill_process(rustix::process::Pid::from_child(&daemon.0), rustix::process::Signal::TERM)
-        .unwrap();
     let mut daemon = daemon;
-    until("the end of the daemon", || daemon.0.try_wait().unwrap().is_some());
+    end(&mut daemon.0);
     node.run("ip link add tw0000000000001 type veth peer name cali1234");
     node.run("ip link set tw0000000000001 up");
     node.run("ip link set cali1234 up");
@@ -271,4 +270,104 @@ fn uninstall_waits_for_daemon_and_pods_and_gives_the_kernel_back() {
     let removed = node.towpath("install", &["--remove-leftovers", "--cni-plugin", plugin.to_str().unwrap()]);
     assert!(removed.status.success(), "{}", text(&removed));
     assert!(!node.run("ip link show").contains("cali1234"));
+}
+
+/// As containers see a node: its files below a folder, `/proc/sys` read-only, and a writable one elsewhere.
+#[test]
+fn an_uninstall_in_a_container_waits_for_daemon_and_pods_and_stays() {
+    let node = Node::new();
+    fs::write(node.path("conf/node.yaml"), CONFIG).unwrap();
+    fs::write(node.path("plugin"), "a program").unwrap();
+    fs::create_dir(node.path("sys")).unwrap();
+    let elsewhere = node.path("sys").display().to_string();
+    node.run(&format!("mount --bind /proc/sys {elsewhere}"));
+    node.run("mount --bind /proc/sys /proc/sys");
+    node.run("mount -o remount,bind,ro /proc/sys");
+    let forwarding = || node.run("cat /proc/sys/net/ipv4/ip_forward");
+    assert_eq!(forwarding(), "0\n");
+
+    let mut agent = node.agent_command();
+    agent.env("TOWPATH_PROC_SYS", &elsewhere);
+    let mut daemon = Daemon(agent.stderr(fs::File::create(node.path("log")).unwrap()).spawn().unwrap());
+    until("the conflist", || node.path("net.d/10-towpath.conflist").exists());
+    assert_eq!(forwarding(), "1\n");
+
+    let said = node.path("said");
+    let mut uninstall = node.command(&[
+        TOWPATH,
+        "uninstall",
+        "--root",
+        node.folder.path().to_str().unwrap(),
+        "--host-network",
+        "--proc-sys",
+        &elsewhere,
+        "--conf-dir",
+        "/net.d",
+        "--bin-dir",
+        "/bin",
+        "--state-dir",
+        "/state",
+        "--socket",
+        "/agent.sock",
+        "--wait",
+        "--purge",
+        "--stay",
+    ]);
+    let mut uninstall = Daemon(uninstall.stdout(fs::File::create(&said).unwrap()).spawn().unwrap());
+    let says = |words: &str| {
+        until(words, || fs::read_to_string(&said).unwrap().lines().any(|line| line.contains(words)));
+    };
+    says("waiting: a daemon runs on this node");
+    node.run("ip link add tw0000000000001 type veth peer name other");
+    end(&mut daemon.0);
+    says("waiting: 1 pods still have links of ours");
+    assert!(node.path("net.d/10-towpath.conflist").exists(), "nothing was touched");
+
+    node.run("ip link del tw0000000000001");
+    says("this node is as it was");
+    assert!(!node.path("net.d/10-towpath.conflist").exists() && !node.path("bin/towpath-cni").exists());
+    assert_eq!(fs::read_dir(node.path("state")).unwrap().count(), 0, "--purge");
+    assert_eq!(forwarding(), "0\n");
+    assert!(uninstall.0.try_wait().unwrap().is_none(), "--stay");
+    end(&mut uninstall.0);
+    assert!(uninstall.0.wait().unwrap().success());
+}
+
+/// As a service manager ends a process.
+fn end(process: &mut Child) {
+    rustix::process::kill_process(rustix::process::Pid::from_child(process), rustix::process::Signal::TERM)
+        .unwrap();
+    until("the end of the process", || process.try_wait().unwrap().is_some());
+}
+
+#[test]
+fn only_drop_ins_are_written_for_a_daemon_in_a_container_and_a_read_only_etc_is_no_failure() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    for program in ["usr/sbin/NetworkManager", "usr/lib/systemd/systemd-networkd"] {
+        fs::create_dir_all(root.join(program).parent().unwrap()).unwrap();
+        fs::write(root.join(program), "").unwrap();
+    }
+    let before = files(root);
+    let run = || {
+        let arguments = ["install", "--only-drop-ins", "--root", root.to_str().unwrap()];
+        Command::new(TOWPATH).args(arguments).output().unwrap()
+    };
+    // A file where the folder should be: as unwritable as a read-only disk, also for root.
+    fs::write(root.join("etc"), "").unwrap();
+    let refused = run();
+    assert!(refused.status.success() && text(&refused).contains("going on without"), "{}", text(&refused));
+    fs::remove_file(root.join("etc")).unwrap();
+    let done = run();
+    assert!(done.status.success() && !text(&done).contains("going on without"), "{}", text(&done));
+    let added: Vec<String> = files(root).difference(&before).cloned().collect();
+    assert_eq!(
+        added,
+        [
+            "etc/NetworkManager/conf.d/10-towpath.conf",
+            "etc/iproute2/rt_protos.d/towpath.conf",
+            "etc/systemd/network/10-towpath-pods.network",
+            "etc/systemd/networkd.conf.d/10-towpath.conf",
+        ]
+    );
 }

@@ -30,6 +30,9 @@ pub(crate) struct AgentArgs {
     /// What must survive a restart: the last good configuration, old values of sysctls.
     #[arg(long, default_value = "/var/lib/towpath")]
     state_dir: PathBuf,
+    /// Where sysctls are written; a container without privileges has the node's own in another place.
+    #[arg(long, env = "TOWPATH_PROC_SYS", default_value = super::PROC_SYS, hide = true)]
+    proc_sys: PathBuf,
     /// What the CNI plugin's STATUS reads; default: `ready` beside the control socket.
     #[arg(long)]
     ready_file: Option<PathBuf>,
@@ -74,6 +77,7 @@ pub(super) fn run(args: AgentArgs) -> anyhow::Result<ExitCode> {
         node,
         socket: args.socket,
         state_dir: args.state_dir,
+        proc_sys: args.proc_sys,
         pods,
         set_log_level,
     };

@@ -5,6 +5,7 @@ mod check;
 mod drain;
 mod install;
 mod ipam;
+mod kubectl;
 mod peers;
 mod pod;
 mod routes;
@@ -22,6 +23,9 @@ use route_agent::control::{PeerVerb, Request, client};
 
 /// Where the daemon's control socket is unless `--socket` says otherwise.
 const DEFAULT_SOCKET: &str = "/run/towpath/agent.sock";
+
+/// Where sysctls are unless `--proc-sys` says otherwise.
+const PROC_SYS: &str = "/proc/sys";
 
 /// Plain routes for Kubernetes pods: node daemon, command line and lab runner.
 #[derive(Parser)]
@@ -151,9 +155,15 @@ struct PeerArgs {
     connection: Connection,
 }
 
-/// Parses the command line and does what it says.
-pub(crate) fn run() -> ExitCode {
-    match dispatch(Cli::parse().command) {
+/// Parses the command line and does what it says. Under the name `kubectl-towpath` it is the plugin of kubectl.
+pub fn run() -> ExitCode {
+    let mut arguments = std::env::args_os();
+    let outcome = if kubectl::is_plugin(arguments.next()) {
+        kubectl::run(arguments.map(|argument| argument.to_string_lossy().into_owned()))
+    } else {
+        dispatch(Cli::parse().command)
+    };
+    match outcome {
         Ok(code) => code,
         Err(error) => {
             eprintln!("towpath: {error:#}");

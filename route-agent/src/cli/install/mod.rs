@@ -24,9 +24,16 @@ pub(super) use undo::run as uninstall;
 /// Where things are on the node.
 #[derive(Args)]
 pub(crate) struct Places {
-    /// Before every path: a node's file system mounted elsewhere. Links, routes and sysctls are then left alone.
+    /// Before every path: a node's file system mounted elsewhere. Links, routes and sysctls are then left alone,
+    /// unless --host-network is given.
     #[arg(long, default_value = "/")]
     root: PathBuf,
+    /// The network namespace is that of the node below --root, as in a container of the host network.
+    #[arg(long)]
+    host_network: bool,
+    /// Where sysctls are written; not below --root.
+    #[arg(long, env = "TOWPATH_PROC_SYS", default_value = super::PROC_SYS, hide = true)]
+    proc_sys: PathBuf,
     /// Where the programs `towpath` and `towpath-cni` live.
     #[arg(long, default_value = "/usr/local/bin")]
     program_dir: PathBuf,
@@ -56,7 +63,7 @@ impl Places {
 
     /// The network namespace we run in is the node's.
     fn here(&self) -> bool {
-        self.root == Path::new("/")
+        self.host_network || self.root == Path::new("/")
     }
 }
 
@@ -73,6 +80,10 @@ pub(crate) struct InstallArgs {
     /// Remove the files and links that other CNIs left.
     #[arg(long)]
     remove_leftovers: bool,
+    /// Only the files that keep other programs off our routes and links: programs and conflist are the daemon's, which
+    /// runs in a container. A file that cannot be written is said, and is no failure.
+    #[arg(long, conflicts_with_all = ["blocks", "cni_plugin", "remove_leftovers"])]
+    only_drop_ins: bool,
 }
 
 /// Says each step, does it unless this is a dry run, and remembers failures.
@@ -110,6 +121,9 @@ impl Steps {
 /// `towpath install`.
 pub(super) fn run(args: &InstallArgs) -> anyhow::Result<ExitCode> {
     let places = &args.places;
+    if args.only_drop_ins {
+        return Ok(drop_ins(places));
+    }
     for block in &args.blocks {
         anyhow::ensure!(block.trunc() == *block, "--blocks {block}: write {}", block.trunc());
     }
@@ -132,19 +146,34 @@ pub(super) fn run(args: &InstallArgs) -> anyhow::Result<ExitCode> {
         let path = bin.join(place::LOOPBACK);
         steps.step(format_args!("let {} be our plugin", path.display()), || place::loopback(&bin).map(drop));
     }
-    for (path, text) in files::of(places) {
-        let what = format!("write {}", path.display());
-        steps.step(what, || place::text(&path, text.as_bytes()).map(drop));
-    }
+    write_files(places, &mut steps);
     // Last: a runtime acts on it at once.
     offer(args, &mut steps);
     Ok(steps.end())
 }
 
+/// A node whose `/etc` is read-only has a network all the same.
+fn drop_ins(places: &Places) -> ExitCode {
+    let mut steps = Steps::new(places);
+    write_files(places, &mut steps);
+    if !steps.failures.is_empty() {
+        eprintln!("towpath: going on without; put these files in place by the means of this node's system");
+    }
+    ExitCode::SUCCESS
+}
+
+fn write_files(places: &Places, steps: &mut Steps) {
+    for (path, text) in files::of(places) {
+        let what = format!("write {}", path.display());
+        steps.step(what, || place::text(&path, text.as_bytes()).map(drop));
+    }
+}
+
 fn offer(args: &InstallArgs, steps: &mut Steps) {
     let places = &args.places;
     let path = places.at(&places.conf_dir).join(conflist::FILE);
-    let daemon = places.here().then(|| client::ask::<AgentStatus>(&places.socket, &Request::Status));
+    let daemon =
+        places.here().then(|| client::ask::<AgentStatus>(&places.at(&places.socket), &Request::Status));
     match daemon {
         Some(Ok(status)) => {
             let pods = status.pods.filter(|pods| !pods.blocks.is_empty());

@@ -1,8 +1,9 @@
 //! `towpath uninstall`: the node as it was. The conflist goes first, so that no pod starts meanwhile.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -13,9 +14,14 @@ use route_agent::kernel::socket::Netlink;
 use route_agent::kernel::writer::Writer;
 use route_agent::kernel::{RTN_BLACKHOLE, dump, sysctl};
 use route_agent::pods::{conflist, place};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::interval;
 
 use super::leftovers::remove_file;
 use super::{Places, Steps, files};
+
+/// How often `--wait` looks again: a person waits for it.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 #[derive(Args)]
 pub(crate) struct UninstallArgs {
@@ -24,14 +30,24 @@ pub(crate) struct UninstallArgs {
     /// Although pods still have links of ours; they stay, without routes from elsewhere.
     #[arg(long)]
     force: bool,
+    /// Wait until no daemon runs here and no pod has links of ours, instead of refusing.
+    #[arg(long)]
+    wait: bool,
+    /// Remove the state folder's content, too: leases, and the last good configuration with its Secrets.
+    #[arg(long)]
+    purge: bool,
+    /// Go on running when all is done, until SIGTERM: what a DaemonSet's container has to do.
+    #[arg(long)]
+    stay: bool,
 }
 
 /// `towpath uninstall`.
 pub(in super::super) fn run(args: &UninstallArgs) -> anyhow::Result<ExitCode> {
     let places = &args.places;
     let mut steps = Steps::new(places);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     if places.here() {
-        refuse_while_in_use(args)?;
+        runtime.block_on(unused(args))?;
     }
     let conf_dir = places.at(&places.conf_dir);
     let bin_dir = places.at(&places.bin_dir);
@@ -57,19 +73,52 @@ pub(in super::super) fn run(args: &UninstallArgs) -> anyhow::Result<ExitCode> {
     let programs = places.at(&places.program_dir);
     remove_file(&programs.join(place::PLUGIN), &mut steps);
     remove_file(&programs.join("towpath"), &mut steps);
-    println!(
-        "{} stays: the last good configuration, with its Secrets, and leases; remove the folder when you do not need it",
-        places.at(&places.state_dir).display()
-    );
-    Ok(steps.end())
+    let state = places.at(&places.state_dir);
+    if args.purge {
+        // The folder itself may be a mount.
+        steps.step(format_args!("remove everything in {}", state.display()), || empty(&state));
+    } else {
+        println!(
+            "{} stays: the last good configuration, with its Secrets, and leases; remove the folder when you do not need it",
+            state.display()
+        );
+    }
+    let code = steps.end();
+    if args.stay && code == ExitCode::SUCCESS {
+        println!("this node is as it was");
+        runtime.block_on(async {
+            signal(SignalKind::terminate())?.recv().await;
+            std::io::Result::Ok(())
+        })?;
+    }
+    Ok(code)
 }
 
-/// A daemon would put back what is taken away, and pods would be cut off.
+/// Returns when nobody needs what is taken away; without `--wait`, an error says who does.
+async fn unused(args: &UninstallArgs) -> anyhow::Result<()> {
+    let mut stop = signal(SignalKind::terminate())?;
+    let mut looks = interval(LOOK_AGAIN);
+    let mut said = String::new();
+    loop {
+        tokio::select! {
+            _ = looks.tick() => {}
+            _ = stop.recv() => bail!("ended before anything was taken away: {said}"),
+        }
+        let Err(error) = refuse_while_in_use(args) else { return Ok(()) };
+        if !args.wait {
+            return Err(error);
+        }
+        let reason = format!("{error:#}");
+        if reason != said {
+            println!("waiting: {reason}");
+            said = reason;
+        }
+    }
+}
+
+/// A daemon would put back what is taken away, and pods would be cut off. Needs a tokio runtime.
 fn refuse_while_in_use(args: &UninstallArgs) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let entered = runtime.enter();
     drop(claim_namespace().context("a daemon runs on this node")?);
-    drop(entered);
     let wires = wires()?;
     if !wires.is_empty() && !args.force {
         let few: Vec<&str> = wires.iter().take(3).map(String::as_str).collect();
@@ -86,6 +135,24 @@ fn refuse_while_in_use(args: &UninstallArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
+fn empty(folder: &Path) -> anyhow::Result<()> {
+    let entries = match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.with_context(|| format!("reading {}", folder.display()))?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        let path = entry.path();
+        if entry.file_type()?.is_dir() {
+            std::fs::remove_dir_all(&path)
+        } else {
+            std::fs::remove_file(&path)
+        }
+        .with_context(|| format!("removing {}", path.display()))?;
+    }
+    Ok(())
+}
+
 /// Host ends of pods' links.
 fn wires() -> anyhow::Result<Vec<String>> {
     let links = dump::snapshot(&mut Netlink::open()?, &[]).context("listing links")?.links;
@@ -95,7 +162,7 @@ fn wires() -> anyhow::Result<Vec<String>> {
 
 /// What BGP installed, and blackholes; pods' own routes go with their links.
 fn routes(places: &Places, steps: &mut Steps) -> anyhow::Result<()> {
-    let kept = Numbers::load(&places.state_dir.join("protocols.json"));
+    let kept = Numbers::load(&places.at(&places.state_dir).join("protocols.json"));
     let numbers = kept.and(&Numbers::of(&api_defaults()));
     let mut netlink = Netlink::open()?;
     let snapshot = dump::snapshot(&mut netlink, &numbers.all()).context("listing routes")?;
@@ -146,14 +213,14 @@ fn api_defaults() -> api::desired::Install {
 }
 
 fn sysctls(places: &Places, steps: &mut Steps) -> anyhow::Result<()> {
-    let root = PathBuf::from("/proc/sys");
-    let record = places.state_dir.join("sysctls.json");
+    let root = &places.proc_sys;
+    let record = places.at(&places.state_dir).join("sysctls.json");
     let changes =
-        sysctl::restorable(&root, &record).with_context(|| format!("reading {}", record.display()))?;
+        sysctl::restorable(root, &record).with_context(|| format!("reading {}", record.display()))?;
     // The last one changed is the first to be given back: forwarding decides what accept_ra means.
     for change in changes.iter().rev() {
         steps.step(format_args!("set {} back to {}", change.path, change.old), || {
-            sysctl::restore(&root, change).context("writing it")
+            sysctl::restore(root, change).context("writing it")
         });
     }
     remove_file(&record, steps);
