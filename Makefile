@@ -16,25 +16,26 @@ export TOWPATH_CNI := $(PLUGIN)/towpath-cni
 
 # Labs make network namespaces and need root. Building does not: with sudo only the programs run as root.
 ifneq ($(shell id -u),0)
-ROOT := sudo --preserve-env=HOME,PATH,XDG_CACHE_HOME,TOWPATH_BIN,TOWPATH_CNI,TOWPATH_TOOLS,TOWPATH_CHAOS_FIRST,TOWPATH_CHAOS_SEEDS,TOWPATH_INTEROP_RESULTS
+ROOT := sudo --preserve-env=HOME,PATH,XDG_CACHE_HOME,TOWPATH_BIN,TOWPATH_CNI,TOWPATH_IMAGE,TOWPATH_TOOLS,TOWPATH_CHAOS_FIRST,TOWPATH_CHAOS_SEEDS,TOWPATH_INTEROP_RESULTS
 export CARGO_TARGET_$(shell tr 'a-z-' 'A-Z_' <<<'$(HOST)')_RUNNER := $(ROOT)
 endif
 
-.PHONY: help setup setup-demo build plugin floor demo test unit labs test-chaos interop lint doc bench bench-cni fuzz-smoke crds ci
+.PHONY: help setup setup-demo build plugin floor image-files image demo test unit labs test-chaos interop lint doc bench bench-cni fuzz-smoke crds ci
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: ## fetch or build what the tests need: tools, other daemons unpacked beside the system, containerd 2
+setup: ## fetch or build what the tests need: tools, other daemons unpacked beside the system, containerd 2, helm
 	@tests/setup/packages.sh
 	@tests/setup/containerd.sh
+	@tests/setup/packaging.sh
 
 setup-demo: # the demo needs ip(8), nothing else
 	@command -v ip >/dev/null || PATH=$$PATH:/usr/sbin:/sbin command -v ip >/dev/null || \
 	  { apt-get --version >/dev/null && $(ROOT) apt-get -qq update && $(ROOT) apt-get -qq install -y iproute2; }
 
 build: plugin ## towpath, bgp-speaker and the test programs, as people run them
-	cargo build --release --locked --workspace --bins
+	cargo build --release --locked --workspace --exclude towpath-image --bins
 
 # Flags in RUSTFLAGS reach what is built for --target only, so build scripts and macros stay as they are.
 STATIC := --profile plugin --locked --target $(HOST)
@@ -44,6 +45,20 @@ plugin: ## towpath-cni as it is installed: one static file
 
 floor: plugin # what the plugin is measured against, built as it is
 	cargo build $(STATIC) -p towpath-floor --bins
+
+IMAGE := $(CARGO_TARGET_DIR)/image
+export TOWPATH_IMAGE := $(IMAGE)/towpath-image.tar
+
+# The daemon's own file is linked statically; all it is made of is the release build.
+image-files: plugin # the two programs of the image, in the folder that a Dockerfile copies from
+	cargo rustc --release --locked -p towpath-image --bin towpath-static -- \
+	  -C target-feature=+crt-static -C relocation-model=static -C strip=symbols
+	mkdir -p $(IMAGE)/files
+	install -m 755 $(BIN)/towpath-static $(IMAGE)/files/towpath
+	install -m 755 $(TOWPATH_CNI) $(IMAGE)/files/towpath-cni
+
+image: image-files ## towpath-image.tar: the container image, made without a container engine
+	deploy/image/archive.sh $(IMAGE)/files/towpath $(IMAGE)/files/towpath-cni $(TOWPATH_IMAGE)
 
 demo: setup-demo plugin ## two racks on this machine: sessions, routes, traffic, a dying switch (KEEP=1 leaves it up)
 	cargo build --release --locked -p route-agent -p towpath-tests --bin towpath --bin towpath-demo
@@ -58,7 +73,7 @@ unit: plugin ## tables, properties, virtual clocks, and single parts on a real k
 # Rows of the interoperability matrix wait most of the time and share nothing; all others may use the machine.
 LABS := $(filter-out interop_%,$(basename $(notdir $(wildcard tests/tests/*.rs))))
 
-labs: setup build ## real daemons and a real kernel in namespaces
+labs: setup build image ## real daemons and a real kernel in namespaces
 	export TOWPATH_TOOLS="$$(tests/setup/packages.sh)" && \
 	  cargo test --release --locked -p towpath-tests --test 'interop_*' -- --test-threads=4 && \
 	  cargo test --release --locked -p towpath-tests --lib --bins $(LABS:%=--test %) -- --test-threads=1 \
@@ -96,8 +111,10 @@ bench-cni: setup build floor ## the CNI plugin beside the reference plugins in o
 fuzz-smoke: ## each fuzz target for a minute (needs a nightly compiler)
 	CARGO_TARGET_DIR=$(CACHE)/fuzz fuzz/smoke.sh 60
 
-crds: ## regenerate deploy/crds.yaml from api/
+crds: ## regenerate deploy/crds.yaml and its copies from api/
 	cargo run --release --locked -p towpath-api --bin crdgen > deploy/crds.yaml.new
 	mv deploy/crds.yaml.new deploy/crds.yaml
+	cp deploy/crds.yaml deploy/base/crds.yaml
+	cp deploy/crds.yaml deploy/helm/towpath/files/crds.yaml
 
 ci: test ## what continuous integration runs

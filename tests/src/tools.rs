@@ -1,4 +1,4 @@
-//! Where `tests/setup/packages.sh` and `containerd.sh` put the programs of other projects.
+//! Where `tests/setup/packages.sh`, `containerd.sh` and `packaging.sh` put the programs of other projects.
 
 use std::path::{Path, PathBuf};
 
@@ -18,6 +18,14 @@ pub fn folder() -> anyhow::Result<PathBuf> {
 /// When `make setup` has not run to its end.
 pub fn containerd() -> anyhow::Result<PathBuf> {
     complete("towpath/containerd", "containerd 2 is missing")
+}
+
+/// The folder with helm (`bin/helm`) and buildah (unpacked in `buildah/`), as `tests/setup/packaging.sh` made it.
+///
+/// # Errors
+/// When `make setup` has not run to its end.
+pub fn packaging() -> anyhow::Result<PathBuf> {
+    complete("towpath/packaging", "helm and buildah are missing")
 }
 
 /// The folder that a link in the cache leads to.
