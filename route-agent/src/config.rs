@@ -18,6 +18,7 @@ use api::watch::Watch;
 use tokio::sync::{mpsc, watch};
 use tracing::{error, info, warn};
 
+use crate::cluster::ClusterView;
 use crate::state;
 use crate::status::ConfigStatus;
 
@@ -33,6 +34,9 @@ pub struct Loaded {
     pub desired: Arc<DesiredState>,
     /// For `towpath status`.
     pub status: ConfigStatus,
+    /// What the API server said; `None`: the configuration comes from files.
+    #[expect(dead_code, reason = "for what reports to the API server")]
+    pub(crate) cluster: Option<Arc<ClusterView>>,
 }
 
 /// Reads and watches this node's configuration.
@@ -143,7 +147,8 @@ impl Source {
 
     fn loaded(&self, desired: Arc<DesiredState>, generation: u64, problems: Vec<String>) -> Loaded {
         let files = self.files.iter().map(|path| path.display().to_string()).collect();
-        Loaded { desired, status: ConfigStatus { files, generation, problems } }
+        let status = ConfigStatus { files, generation, problems, cluster: None };
+        Loaded { desired, status, cluster: None }
     }
 
     /// Keeps the bytes that were judged, readable by root only: they may hold passwords.

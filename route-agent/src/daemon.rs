@@ -1,20 +1,23 @@
 //! The node daemon: starts the tasks, wires them, waits for a signal, stops them in order.
 //!
 //! Order of the start: signal handlers, the claim to this network namespace and state folder, the control socket,
-//! the configuration, the FIB (which adopts what an earlier run left in the kernel), the speaker, local
-//! originations. Order of the end, asked for or forced by a part that failed: configuration, sessions, FIB, the
+//! the configuration (which may have to wait for the API server), the FIB (which adopts what an earlier run left in
+//! the kernel), the speaker, local originations. Order of the end, asked for or forced by a part that failed: configuration, sessions, FIB, the
 //! control socket, the claim. Routes stay in the kernel: a successor adopts them.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use api::DesiredState;
 use api::desired::LogLevel;
 use bgp_speaker::SpeakerHandle;
 use bgp_speaker::handle::Ending;
 use bgp_speaker::speaker;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -22,6 +25,8 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{error, info, warn};
 
+use crate::cluster;
+use crate::cluster::client::Api;
 use crate::config::{Loaded, Source};
 use crate::control::server::ControlSocket;
 use crate::exclusive::Exclusive;
@@ -29,12 +34,12 @@ use crate::fib::run::{self as fib, Feedback, FibConfig, FibHandle, SpeakerFeedba
 use crate::local;
 use crate::part::Part;
 use crate::pods;
-use crate::respond::Answers;
+use crate::respond::{Answers, Door, Stage};
 
 /// What the command line says.
 pub struct Options {
-    /// `-f`.
-    pub files: Vec<PathBuf>,
+    /// Where the configuration comes from.
+    pub configuration: Configuration,
     /// `--node`.
     pub node: String,
     /// `--socket`.
@@ -49,6 +54,14 @@ pub struct Options {
     pub set_log_level: Box<dyn Fn(LogLevel) + Send>,
 }
 
+/// Where the configuration comes from.
+pub enum Configuration {
+    /// `-f`.
+    Files(Vec<PathBuf>),
+    /// `--cluster`.
+    Cluster(cluster::Options),
+}
+
 /// Runs until SIGTERM or SIGINT. When a part fails, the rest is stopped as in order and the error returned.
 ///
 /// # Errors
@@ -59,14 +72,24 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     raise_file_limit();
     let _alone = Exclusive::claim(&options.state_dir)?;
     let socket = Arc::new(ControlSocket::bind(&options.socket).context("control socket")?);
-    let source = Source::new(options.files, options.node, &options.state_dir);
-    let (source, first) = tokio::task::spawn_blocking(move || {
-        let first = source.load_first();
-        (source, first)
-    })
-    .await
-    .context("reading the configuration")?;
-    let first = first?;
+    let mut tasks = JoinSet::new();
+    // Dropped with this function: questions that wait for a stage are then answered that the daemon ends.
+    let (stage, door) = watch::channel(Stage::Starting);
+    let door = Door { node: options.node.clone(), started: Instant::now(), stage: door };
+    let listening = Arc::clone(&socket);
+    tasks.spawn(async move {
+        listening.serve(Arc::new(door)).await;
+        Ok(())
+    });
+    let waiting = |why| drop(stage.send_replace(Stage::Waiting(why)));
+    let begun = tokio::select! {
+        begun = begin(options.configuration, options.node, &options.state_dir, waiting) => begun,
+        () = signals.end() => {
+            info!("stopped before there was a configuration");
+            return Ok(());
+        }
+    };
+    let (first, follow) = begun?;
     let desired = Arc::clone(&first.desired);
     let (loaded, configuration) = watch::channel(first);
 
@@ -99,16 +122,11 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         fib: fib.clone(),
         pods,
     };
-    let mut tasks = JoinSet::new();
     tasks.spawn(pods_task);
-    tasks.spawn(source.follow(loaded, reloads));
+    tasks.spawn(follow(loaded, reloads));
     tasks.spawn(local::run(configuration.clone(), speaker.clone(), fib.clone()));
     tasks.spawn(apply(configuration, speaker.clone(), fib, speaker_problems, options.set_log_level));
-    let listening = Arc::clone(&socket);
-    tasks.spawn(async move {
-        listening.serve(Arc::new(answers)).await;
-        Ok(())
-    });
+    stage.send_replace(Stage::Running(Arc::new(answers)));
 
     let mut fib_part = Part::new("the task that writes kernel routes", async { Ok(fib_task.await??) });
     let mut speaker_part = Part::new("the speaker's task", async { Ok(speaker_task.await?) });
@@ -142,6 +160,42 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     outcome.and(stopped).and(written)
 }
 
+/// Goes on with a configuration: follows it for ever.
+type Follow = Box<
+    dyn FnOnce(watch::Sender<Loaded>, mpsc::Receiver<()>) -> BoxFuture<'static, anyhow::Result<()>> + Send,
+>;
+
+/// The first configuration, and how to go on. `waiting` hears what is waited for, if anything.
+async fn begin(
+    configuration: Configuration,
+    node: String,
+    state_dir: &Path,
+    waiting: impl Fn(String),
+) -> anyhow::Result<(Loaded, Follow)> {
+    match configuration {
+        Configuration::Files(files) => {
+            let source = Source::new(files, node, state_dir);
+            let (source, first) = tokio::task::spawn_blocking(move || {
+                let first = source.load_first();
+                (source, first)
+            })
+            .await
+            .context("reading the configuration")?;
+            let follow: Follow = Box::new(|loaded, reloads| source.follow(loaded, reloads).boxed());
+            Ok((first?, follow))
+        }
+        Configuration::Cluster(options) => {
+            let api = Api::open(&options).await.context("the way to the API server")?;
+            let (mut source, keep) = cluster::source::Source::start(api, node, state_dir).await?;
+            let first = source.first(waiting).await?;
+            let follow: Follow = Box::new(|loaded, _| {
+                async { tokio::try_join!(source.follow(loaded), keep).map(|_| ()) }.boxed()
+            });
+            Ok((first, follow))
+        }
+    }
+}
+
 /// Hands each new desired state to the speaker and the FIB.
 async fn apply(
     mut loaded: watch::Receiver<Loaded>,
@@ -150,15 +204,20 @@ async fn apply(
     speaker_problems: watch::Sender<Vec<String>>,
     set_log_level: Box<dyn Fn(LogLevel) + Send>,
 ) -> anyhow::Result<()> {
+    let mut applied: Option<Arc<DesiredState>> = None;
     loop {
         let desired = Arc::clone(&loaded.borrow_and_update().desired);
-        set_log_level(desired.log_level.unwrap_or(LogLevel::Info));
-        fib.set_install(desired.install.clone()).await?;
-        let problems = speaker.configure(desired).await?;
-        for problem in &problems {
-            error!(%problem, "speaker");
+        // Else only what is said about it is new.
+        if applied.as_ref().is_none_or(|applied| !Arc::ptr_eq(applied, &desired)) {
+            set_log_level(desired.log_level.unwrap_or(LogLevel::Info));
+            fib.set_install(desired.install.clone()).await?;
+            let problems = speaker.configure(Arc::clone(&desired)).await?;
+            for problem in &problems {
+                error!(%problem, "speaker");
+            }
+            speaker_problems.send_replace(problems);
+            applied = Some(desired);
         }
-        speaker_problems.send_replace(problems);
         if loaded.changed().await.is_err() {
             return Ok(());
         }
@@ -191,6 +250,14 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
         })
+    }
+
+    /// Until the end is asked for.
+    async fn end(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 
     /// Until the end is asked for, or a task fails.

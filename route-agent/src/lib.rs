@@ -14,6 +14,7 @@
 extern crate self as route_agent;
 
 pub mod cli;
+pub mod cluster;
 pub mod config;
 pub mod control;
 pub mod daemon;

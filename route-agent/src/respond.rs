@@ -1,12 +1,15 @@
 //! The daemon's answers to the command.
 
 use std::collections::HashMap;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use bgp_speaker::SpeakerHandle;
 use bgp_speaker::handle::PeerAction;
 use bgp_speaker::query::RibQuery;
 use bgp_speaker::status::PeerStatus;
+use cni::ready::State;
 use ipnet::IpNet;
 use serde::Serialize;
 use tokio::sync::watch;
@@ -21,7 +24,73 @@ use crate::kernel::resolve::Topology;
 use crate::kernel::socket::Netlink;
 use crate::kernel::{NexthopObject, RTN_BLACKHOLE};
 use crate::pods::PodsHandle;
-use crate::status::{AgentStatus, InstalledRoute, SessionCounts};
+use crate::status::{AgentStatus, ConfigStatus, Health, InstalledRoute, SessionCounts};
+
+/// How far the daemon has come.
+#[derive(Clone)]
+pub(crate) enum Stage {
+    /// The first moments: questions wait.
+    Starting,
+    /// There is no configuration yet, and why.
+    Waiting(String),
+    /// Everything runs.
+    Running(Arc<Answers>),
+}
+
+/// Answers from the first moment on.
+pub(crate) struct Door {
+    pub(crate) node: String,
+    pub(crate) started: Instant,
+    pub(crate) stage: watch::Receiver<Stage>,
+}
+
+impl Responder for Door {
+    async fn answer(&self, request: Request) -> Vec<u8> {
+        let mut stage = self.stage.clone();
+        let now = match request {
+            Request::Health => stage.borrow().clone(),
+            // The sender goes with the daemon.
+            _ => match stage.wait_for(|stage| !matches!(stage, Stage::Starting)).await {
+                Ok(stage) => stage.clone(),
+                Err(_) => Stage::Waiting("the daemon ends".to_owned()),
+            },
+        };
+        let line = match (now, request) {
+            (Stage::Running(answers), request) => return answers.answer(request).await,
+            (Stage::Waiting(why), Request::Status) => encode(Ok(self.waiting(why))).await,
+            (Stage::Waiting(reason), Request::Health) => {
+                encode(Ok(Health { started: true, ready: false, reason })).await
+            }
+            (Stage::Starting, _) => {
+                encode(Ok(Health { reason: "starting".to_owned(), ..Health::default() })).await
+            }
+            (Stage::Waiting(why), _) => {
+                encode::<()>(Err(anyhow::anyhow!("there is no configuration yet: {why}"))).await
+            }
+        };
+        line_or_error(line)
+    }
+}
+
+impl Door {
+    fn waiting(&self, why: String) -> AgentStatus {
+        AgentStatus {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            node: self.node.clone(),
+            asn: 0,
+            router_id: Ipv4Addr::UNSPECIFIED,
+            transit: false,
+            uptime: self.started.elapsed().as_secs(),
+            waiting: true,
+            config: ConfigStatus::default(),
+            sessions: SessionCounts::default(),
+            fib: FibStatus::default(),
+            pods: None,
+            notes: Vec::new(),
+            problems: vec![why],
+        }
+    }
+}
 
 /// Everything an answer is made of.
 pub(crate) struct Answers {
@@ -37,6 +106,7 @@ impl Responder for Answers {
     async fn answer(&self, request: Request) -> Vec<u8> {
         let line = match request {
             Request::Status => encode(self.status().await).await,
+            Request::Health => encode(Ok(self.health())).await,
             Request::Peers => encode(self.peers().await).await,
             Request::Routes { view, prefix, peer } => {
                 encode(self.routes(RibQuery { view, prefix, peer }).await).await
@@ -45,11 +115,15 @@ impl Responder for Answers {
             Request::Drain { undo } => encode(self.pods.drain(!undo).await).await,
             Request::Peer { peer, action, reason } => encode(self.act(peer, action, reason).await).await,
         };
-        match line {
-            Ok(line) => line,
-            // Text alone always encodes.
-            Err(error) => Answer::<()>::Error(format!("{error:#}")).line().unwrap_or_default(),
-        }
+        line_or_error(line)
+    }
+}
+
+fn line_or_error(line: anyhow::Result<Vec<u8>>) -> Vec<u8> {
+    match line {
+        Ok(line) => line,
+        // Text alone always encodes.
+        Err(error) => Answer::<()>::Error(format!("{error:#}")).line().unwrap_or_default(),
     }
 }
 
@@ -98,6 +172,17 @@ impl Answers {
         Ok(())
     }
 
+    /// From what is known: a part of the daemon that is busy must not look like one that is dead.
+    fn health(&self) -> Health {
+        let reason = match self.pods.status() {
+            None => "the first look at the kernel is not done".to_owned(),
+            Some(pods) if pods.state == State::Converging => pods.reason,
+            // Drained is what somebody asked for: what runs goes on, and so must an update of all nodes.
+            Some(_) => String::new(),
+        };
+        Health { started: true, ready: reason.is_empty(), reason }
+    }
+
     async fn status(&self) -> anyhow::Result<AgentStatus> {
         let loaded = self.loaded.borrow().clone();
         let peers = self.speaker.peers().await?;
@@ -124,6 +209,7 @@ impl Answers {
             router_id: node.router_id,
             transit: loaded.desired.transit,
             uptime: self.started.elapsed().as_secs(),
+            waiting: false,
             config: loaded.status,
             sessions,
             fib,

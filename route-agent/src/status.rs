@@ -24,6 +24,9 @@ pub struct AgentStatus {
     pub transit: bool,
     /// Seconds since the daemon started.
     pub uptime: u64,
+    /// There is no configuration yet, so the rest says nothing but [`AgentStatus::problems`].
+    #[serde(default)]
+    pub waiting: bool,
     /// Where the configuration stands.
     pub config: ConfigStatus,
     /// Sessions.
@@ -46,10 +49,37 @@ pub struct AgentStatus {
 pub struct ConfigStatus {
     /// What `-f` named.
     pub files: Vec<String>,
+    /// With `--cluster`: the API server instead.
+    #[serde(default)]
+    pub cluster: Option<ClusterStatus>,
     /// Counts applied configurations since the start.
     pub generation: u64,
-    /// What is wrong with the files as they are now; the last good state is in force meanwhile.
+    /// What is wrong with the files or objects as they are now; the last good state is in force meanwhile.
     pub problems: Vec<String>,
+}
+
+/// How it stands with the API server.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterStatus {
+    /// Its addresses, in the order they are tried.
+    pub servers: Vec<String>,
+    /// Everything has been read from it since the start; else what is in force comes from this node's disk.
+    pub synced: bool,
+    /// Since when it does not answer, in seconds since 1970.
+    pub away_since: Option<u64>,
+}
+
+/// What probes ask for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Health {
+    /// Beyond the first moments: there is a configuration, or the API server is waited for.
+    pub started: bool,
+    /// The data plane can be used. Sessions play no part once it was.
+    pub ready: bool,
+    /// Why it is not ready; empty when it is.
+    pub reason: String,
 }
 
 /// Sessions by state.

@@ -8,7 +8,8 @@ use anyhow::Context;
 use api::desired::LogLevel;
 use clap::Args;
 use cni::ready::BOOT_ID_PATH;
-use route_agent::daemon::{self, Options};
+use route_agent::cluster;
+use route_agent::daemon::{self, Configuration, Options};
 use route_agent::pods;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -21,8 +22,21 @@ pub(crate) struct AgentArgs {
     /// File or folder of YAML documents; may be given several times. Changes are applied as they are written.
     #[arg(short, long = "file", value_name = "PATH", default_value = "/etc/towpath")]
     files: Vec<PathBuf>,
-    /// This node's name in the files; default: the host name.
-    #[arg(long)]
+    /// Take the configuration from the API server of this node's cluster instead of files.
+    #[arg(long, conflicts_with = "files")]
+    cluster: bool,
+    /// How to reach the API server, and as whom; default: the pod's service account.
+    #[arg(long, value_name = "PATH")]
+    kubeconfig: Option<PathBuf>,
+    /// Address of the API server, tried before that of its Service, which leads nowhere until a service proxy runs; may
+    /// be given several times.
+    #[arg(long = "api-server", env = "TOWPATH_API_SERVER", value_name = "URL", value_delimiter = ',')]
+    api_servers: Vec<String>,
+    /// Namespace this daemon runs in: the only one whose Secrets it reads.
+    #[arg(long, env = "TOWPATH_NAMESPACE", default_value = "towpath-system")]
+    namespace: String,
+    /// This node's name, in the files or in the cluster; default, without --cluster: the host name.
+    #[arg(long, env = "TOWPATH_NODE", required_if_eq("cluster", "true"))]
     node: Option<String>,
     /// Control socket.
     #[arg(long, env = "TOWPATH_SOCKET", default_value = DEFAULT_SOCKET)]
@@ -72,8 +86,19 @@ pub(super) fn run(args: AgentArgs) -> anyhow::Result<ExitCode> {
     let node = node_name(args.node.as_deref())?;
     let set_log_level = log_to_stderr();
     let pods = args.pods()?;
+    let configuration = if args.cluster {
+        // The manifest names the variable, and leaves it empty where the Service's address will do.
+        let servers = args.api_servers.into_iter().filter(|server| !server.is_empty()).collect();
+        Configuration::Cluster(cluster::Options {
+            kubeconfig: args.kubeconfig,
+            servers,
+            namespace: args.namespace,
+        })
+    } else {
+        Configuration::Files(args.files)
+    };
     let options = Options {
-        files: args.files,
+        configuration,
         node,
         socket: args.socket,
         state_dir: args.state_dir,
@@ -105,12 +130,16 @@ pub(super) fn node_name(given: Option<&str>) -> anyhow::Result<String> {
     Ok(name)
 }
 
+/// The Kubernetes client warns of each request that fails; we say when that begins and ends.
+const INFO: &str = "info,kube_client=error,kube_runtime=error";
+const WARN: &str = "warn,kube_client=error,kube_runtime=error";
+
 /// `TOWPATH_LOG` takes `debug`, or `bgp_speaker=debug,route_agent=trace` and the like, and then outweighs
 /// `NetworkConfig.spec.logLevel`. Returns how to change the level while the daemon runs.
 fn log_to_stderr() -> Box<dyn Fn(LogLevel) + Send> {
     let given = EnvFilter::try_from_env("TOWPATH_LOG").ok();
     let fixed = given.is_some();
-    let (filter, handle) = reload::Layer::new(given.unwrap_or_else(|| EnvFilter::new("info")));
+    let (filter, handle) = reload::Layer::new(given.unwrap_or_else(|| EnvFilter::new(INFO)));
     // Colours are for people; a file or the journal would keep the escape codes.
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
@@ -118,16 +147,16 @@ fn log_to_stderr() -> Box<dyn Fn(LogLevel) + Send> {
         .with_target(false);
     tracing_subscriber::registry().with(filter).with(lines).init();
     Box::new(move |level| {
-        let word = match level {
+        let words = match level {
             LogLevel::Error => "error",
-            LogLevel::Warn => "warn",
-            LogLevel::Info => "info",
+            LogLevel::Warn => WARN,
+            LogLevel::Info => INFO,
             LogLevel::Debug => "debug",
             LogLevel::Trace => "trace",
         };
         if !fixed {
             // Fails only when the subscriber is gone, at the very end of the process.
-            let _ = handle.reload(EnvFilter::new(word));
+            let _ = handle.reload(EnvFilter::new(words));
         }
     })
 }

@@ -3,6 +3,7 @@
 mod agent;
 mod check;
 mod drain;
+mod health;
 mod install;
 mod ipam;
 mod kubectl;
@@ -41,6 +42,8 @@ enum Command {
     Agent(agent::AgentArgs),
     /// Show this node on one screen; exit 0 when all is well.
     Status(Connection),
+    /// Ask the daemon how it is, for probes; exit 0 or 1.
+    Health(health::HealthArgs),
     /// Show BGP sessions, and in words why one is down.
     Peers {
         /// Show again whenever something changes, until interrupted.
@@ -176,6 +179,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Agent(args) => agent::run(args),
         Command::Status(connection) => status::run(&connection),
+        Command::Health(args) => health::run(&args),
         Command::Peers { watch, connection } => peers::run(&connection, watch),
         Command::Routes(args) => routes::run(&args),
         Command::Drain(args) => drain::run(&args),

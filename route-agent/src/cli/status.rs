@@ -1,12 +1,13 @@
 //! `towpath status`: one screen, worst news last, exit code = health.
 
 use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use cni::ready::State;
 use ipnet::IpNet;
 use route_agent::control::{Request, client};
 use route_agent::pods::PodsStatus;
-use route_agent::status::AgentStatus;
+use route_agent::status::{AgentStatus, ConfigStatus};
 
 use super::table::age;
 use super::{Connection, Output};
@@ -21,6 +22,14 @@ pub(super) fn run(connection: &Connection) -> anyhow::Result<ExitCode> {
 }
 
 fn screen(status: &AgentStatus) -> String {
+    if status.waiting {
+        return format!(
+            "node      {}  up {}\nwaiting   {}\nnot healthy\n",
+            status.node,
+            age(status.uptime),
+            status.problems.join("; ")
+        );
+    }
     let fib = &status.fib;
     let mut lines = vec![
         format!(
@@ -31,7 +40,7 @@ fn screen(status: &AgentStatus) -> String {
             if status.transit { "  transit" } else { "" },
             age(status.uptime),
         ),
-        format!("config    {}  generation {}", status.config.files.join(", "), status.config.generation),
+        format!("config    {}  generation {}", origin(&status.config), status.config.generation),
         format!("sessions  {} of {} established", status.sessions.established, status.sessions.configured),
         format!(
             "kernel    {} IPv4 and {} IPv6 routes, {} next hop groups, {} blackholes; {} pending, {} refused, {} foreign",
@@ -59,6 +68,20 @@ fn screen(status: &AgentStatus) -> String {
     }
     lines.push(if status.problems.is_empty() { "healthy".to_owned() } else { "not healthy".to_owned() });
     lines.join("\n") + "\n"
+}
+
+/// Where the configuration comes from.
+fn origin(config: &ConfigStatus) -> String {
+    let Some(cluster) = &config.cluster else { return config.files.join(", ") };
+    let mut origin = format!("API server {}", cluster.servers.join(", "));
+    if !cluster.synced {
+        origin += ", not read yet: as kept on disk";
+    }
+    if let Some(since) = cluster.away_since {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        origin += &format!(", away for {}", age(now.saturating_sub(since)));
+    }
+    origin
 }
 
 /// A router has nothing to say about pods.

@@ -16,6 +16,8 @@ use serde::{Deserialize, Serialize};
 pub enum Request {
     /// Everything on one screen.
     Status,
+    /// What probes ask for; answered at once, whatever else goes on.
+    Health,
     /// Every session.
     Peers,
     /// Routes of a RIB.
