@@ -16,7 +16,7 @@ export TOWPATH_CNI := $(PLUGIN)/towpath-cni
 
 # Labs make network namespaces and need root. Building does not: with sudo only the programs run as root.
 ifneq ($(shell id -u),0)
-ROOT := sudo --preserve-env=HOME,PATH,XDG_CACHE_HOME,TOWPATH_BIN,TOWPATH_CNI,TOWPATH_IMAGE,TOWPATH_TOOLS,TOWPATH_CHAOS_FIRST,TOWPATH_CHAOS_SEEDS,TOWPATH_INTEROP_RESULTS
+ROOT := sudo --preserve-env=HOME,PATH,XDG_CACHE_HOME,TOWPATH_BIN,TOWPATH_CNI,TOWPATH_IMAGE,TOWPATH_TOOLS,TOWPATH_CLUSTER,TOWPATH_CHAOS_FIRST,TOWPATH_CHAOS_SEEDS,TOWPATH_INTEROP_RESULTS
 export CARGO_TARGET_$(shell tr 'a-z-' 'A-Z_' <<<'$(HOST)')_RUNNER := $(ROOT)
 endif
 
@@ -25,10 +25,11 @@ endif
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: ## fetch or build what the tests need: tools, other daemons unpacked beside the system, containerd 2, helm
+setup: ## fetch or build what the tests need: tools, other daemons unpacked beside the system, containerd 2, Kubernetes, helm
 	@tests/setup/packages.sh
 	@tests/setup/containerd.sh
 	@tests/setup/packaging.sh
+	@tests/setup/cluster.sh
 
 setup-demo: # the demo needs ip(8), nothing else
 	@command -v ip >/dev/null || PATH=$$PATH:/usr/sbin:/sbin command -v ip >/dev/null || \
@@ -74,7 +75,7 @@ unit: plugin ## tables, properties, virtual clocks, and single parts on a real k
 LABS := $(filter-out interop_%,$(basename $(notdir $(wildcard tests/tests/*.rs))))
 
 labs: setup build image ## real daemons and a real kernel in namespaces
-	export TOWPATH_TOOLS="$$(tests/setup/packages.sh)" && \
+	export TOWPATH_TOOLS="$$(tests/setup/packages.sh)" TOWPATH_CLUSTER="$$(tests/setup/cluster.sh --where)" && \
 	  cargo test --release --locked -p towpath-tests --test 'interop_*' -- --test-threads=4 && \
 	  cargo test --release --locked -p towpath-tests --lib --bins $(LABS:%=--test %) -- --test-threads=1 \
 	    --skip its_story_holds --skip every_failure_is_felt && \

@@ -13,7 +13,6 @@ set -eu
 
 source=$(cd "$(dirname "$0")/containerd" && pwd)
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/towpath
-PATH=$PATH:/usr/local/go/bin
 export LC_ALL=C CGO_ENABLED=0 GOFLAGS="${GOFLAGS-} -trimpath -buildvcs=false"
 
 say() { echo "setup: $*" >&2; }
@@ -29,10 +28,9 @@ case ${1-} in
 *) die "unknown argument '$1'; usage: containerd.sh [--where]" ;;
 esac
 
-# From 1.21 on go fetches the compiler that go.mod asks for; Debian 12 has 1.19.
-remedy="install Go 1.21 or newer (Debian 13: apt-get install golang-go; elsewhere: https://go.dev/dl)"
-command -v go >/dev/null || die "go is not on PATH, and containerd is built from its module; $remedy"
-version=$(cd "$source" && go env GOVERSION) || die "go cannot read $source/go.mod (see above); $remedy"
+gobin=$("$source/../go.sh") || exit 1
+PATH=$gobin:$PATH
+version=$(cd "$source" && go env GOVERSION) || die "go cannot read $source/go.mod (see above)"
 
 hash=$( (echo "$version" && cd "$source" && sha256sum go.mod go.sum cri/main.go cni-gc/main.go ../containerd.sh) |
     sha256sum | cut -c1-12)

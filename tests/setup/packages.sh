@@ -6,16 +6,17 @@
 #
 # Ordinary tools (ip, nft, ping, ...) are installed with apt-get when they are missing. Routing
 # daemons are not installed: their packages start services that would take port 179 of this machine.
-# Nor are the reference CNI plugins (usr/lib/cni), which a machine's own runtime would find, nor containerd.
+# Nor are the reference CNI plugins (usr/lib/cni), which a machine's own runtime would find, nor containerd, nor what
+# kube-proxy calls (iptables, conntrack).
 # They are downloaded with the libraries this machine lacks and unpacked into
 # ${XDG_CACHE_HOME:-~/.cache}/towpath/tools-HASH; ".../towpath/tools" is a link to the newest one.
 # A lab lays that folder over "/", so every path in it is the path the package expects.
 # Messages go to stderr, the folder to stdout. Needs Debian's apt; root, or sudo where root is needed.
 set -eu
 
-daemons="frr bird2 gobgpd openbgpd exabgp containernetworking-plugins containerd runc busybox-static"
+daemons="frr bird2 gobgpd openbgpd exabgp containernetworking-plugins containerd runc busybox-static iptables conntrack"
 # command:package
-tools="ip:iproute2 nft:nftables ping:iputils-ping tcpdump:tcpdump unshare:util-linux ethtool:ethtool"
+tools="ip:iproute2 nft:nftables ping:iputils-ping tcpdump:tcpdump unshare:util-linux ethtool:ethtool openssl:openssl debootstrap:debootstrap"
 layout=2 # raise when the way of unpacking changes
 
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/towpath
@@ -114,7 +115,8 @@ check_programs() {
     for program in usr/lib/frr/bgpd usr/lib/frr/zebra usr/lib/frr/watchfrr usr/bin/vtysh usr/sbin/bird usr/sbin/birdc \
         usr/bin/gobgpd usr/bin/gobgp usr/sbin/bgpd usr/sbin/bgpctl \
         usr/lib/cni/ptp usr/lib/cni/host-local usr/lib/cni/portmap usr/lib/cni/bandwidth usr/lib/cni/tuning \
-        usr/bin/containerd usr/bin/containerd-shim-runc-v2 usr/bin/ctr usr/sbin/runc usr/bin/busybox; do
+        usr/bin/containerd usr/bin/containerd-shim-runc-v2 usr/bin/ctr usr/sbin/runc usr/bin/busybox \
+        usr/sbin/iptables usr/sbin/ip6tables-restore usr/sbin/conntrack; do
         [ -x "$root/$program" ] || die "$program is missing from the packages: $daemons"
         if LD_LIBRARY_PATH=$libraries ldd "$root/$program" | grep 'not found' >&2; then
             die "$program: libraries are missing (see above)"
@@ -139,8 +141,10 @@ unpack() {
         cp -a "$work/root/$name/." "$work/root/usr/$name/"
         rm -rf "${work:?}/root/$name"
     done
-    # The package makes these when it is installed.
-    for name in usr/sbin/exabgp:python3-exabgp usr/bin/exabgpcli:exabgp-cli; do
+    # The packages make these when they are installed.
+    for name in usr/sbin/exabgp:python3-exabgp usr/bin/exabgpcli:exabgp-cli \
+        usr/sbin/iptables:xtables-nft-multi usr/sbin/iptables-save:xtables-nft-multi usr/sbin/iptables-restore:xtables-nft-multi \
+        usr/sbin/ip6tables:xtables-nft-multi usr/sbin/ip6tables-save:xtables-nft-multi usr/sbin/ip6tables-restore:xtables-nft-multi; do
         [ -e "$work/root/${name%%:*}" ] || ln -s "${name#*:}" "$work/root/${name%%:*}"
     done
     add_accounts "$work/root"

@@ -10,6 +10,7 @@ pub mod containers;
 pub mod fabric;
 pub mod feeder;
 pub mod interop;
+pub mod kube;
 pub mod rack;
 pub mod sandbox;
 pub mod speakers;

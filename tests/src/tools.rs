@@ -1,4 +1,4 @@
-//! Where `tests/setup/packages.sh`, `containerd.sh` and `packaging.sh` put the programs of other projects.
+//! Where `tests/setup/packages.sh`, `containerd.sh`, `cluster.sh` and `packaging.sh` put the programs of other projects.
 
 use std::path::{Path, PathBuf};
 
@@ -26,6 +26,14 @@ pub fn containerd() -> anyhow::Result<PathBuf> {
 /// When `make setup` has not run to its end.
 pub fn packaging() -> anyhow::Result<PathBuf> {
     complete("towpath/packaging", "helm and buildah are missing")
+}
+
+/// The folder with the programs and the image of the test cluster, as `tests/setup/cluster.sh` made it.
+///
+/// # Errors
+/// When `make setup` has not run to its end.
+pub fn cluster() -> anyhow::Result<PathBuf> {
+    complete("towpath/cluster", "the programs of Kubernetes are missing")
 }
 
 /// The folder that a link in the cache leads to.
