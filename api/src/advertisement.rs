@@ -4,6 +4,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::cel::{self, values as checked};
 use crate::words::{LabelSelector, Status};
 
 /// Prefixes each selected node originates.
@@ -23,10 +24,7 @@ use crate::words::{LabelSelector, Status};
     printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
-#[schemars(extend("x-kubernetes-validations" = [{
-    "rule": "!(has(self.all) && has(self.peers))",
-    "message": "spec.all and spec.peers are both given; keep one"
-}]))]
+#[schemars(extend("x-kubernetes-validations" = cel::objects::advertisement()))]
 pub struct AdvertisementSpec {
     /// Where the prefixes come from.
     pub source: Source,
@@ -35,7 +33,11 @@ pub struct AdvertisementSpec {
     /// true: to every peer; false: to none. Default true, unless `peers` is given.
     pub all: Option<bool>,
     /// Only to these peers, by name of their BGPPeer.
-    #[schemars(length(min = 1), extend("x-kubernetes-list-type" = "set"))]
+    #[schemars(
+        with = "Option<Vec<checked::ObjectName>>",
+        length(min = 1, max = 256),
+        extend("x-kubernetes-list-type" = "set")
+    )]
     pub peers: Option<Vec<String>>,
     /// Attributes put on the routes.
     pub attributes: Option<Attributes>,
@@ -44,10 +46,7 @@ pub struct AdvertisementSpec {
 /// Exactly one source of prefixes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[schemars(extend("x-kubernetes-validations" = [{
-    "rule": "[has(self.static), has(self.interfaces), has(self.podBlocks)].filter(given, given).size() == 1",
-    "message": "spec.source needs exactly one of static, interfaces and podBlocks"
-}]))]
+#[schemars(extend("x-kubernetes-validations" = cel::objects::source()))]
 pub struct Source {
     /// These prefixes.
     #[serde(rename = "static")]
@@ -68,7 +67,11 @@ pub struct PodBlocksSource {}
 #[serde(rename_all = "camelCase")]
 pub struct StaticSource {
     /// IPv4 and IPv6 prefixes.
-    #[schemars(length(min = 1), extend("x-kubernetes-list-type" = "set"))]
+    #[schemars(
+        with = "Vec<checked::AnnouncedPrefix>",
+        length(min = 1, max = 1024),
+        extend("x-kubernetes-list-type" = "set")
+    )]
     pub cidrs: Vec<String>,
     /// Announce only while the kernel has a route to the prefix. Default false: a blackhole is installed behind it.
     pub require_route: Option<bool>,
@@ -79,7 +82,11 @@ pub struct StaticSource {
 #[serde(rename_all = "camelCase")]
 pub struct InterfaceSource {
     /// Interface names.
-    #[schemars(length(min = 1), extend("x-kubernetes-list-type" = "set"))]
+    #[schemars(
+        with = "Vec<checked::InterfaceName>",
+        length(min = 1, max = 256),
+        extend("x-kubernetes-list-type" = "set")
+    )]
     pub names: Vec<String>,
 }
 
@@ -89,11 +96,11 @@ pub struct InterfaceSource {
 pub struct Attributes {
     /// RFC 1997: `"65001:100"`, or a well-known name such as `no-export`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("x-kubernetes-list-type" = "set"))]
+    #[schemars(with = "Vec<checked::Community>", length(max = 256), extend("x-kubernetes-list-type" = "set"))]
     pub communities: Vec<String>,
     /// RFC 8092: `"65001:1:100"`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("x-kubernetes-list-type" = "set"))]
+    #[schemars(with = "Vec<checked::LargeCommunity>", length(max = 256), extend("x-kubernetes-list-type" = "set"))]
     pub large_communities: Vec<String>,
     /// LOCAL_PREF on iBGP sessions.
     #[schemars(range(min = 0, max = 4_294_967_295_u32))]

@@ -4,6 +4,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::cel::{self, values as checked};
 use crate::status::BGPPeerStatus;
 use crate::words::{IntOrText, Interval, LabelSelector};
 
@@ -29,16 +30,7 @@ use crate::words::{IntOrText, Interval, LabelSelector};
     printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
-#[schemars(extend("x-kubernetes-validations" = [
-    {
-        "rule": "!(has(self.sourceAddress) && has(self.sourceInterface))",
-        "message": "spec.sourceAddress and spec.sourceInterface are both given; keep one"
-    },
-    {
-        "rule": "(has(self.nextHop) && self.nextHop == 'Address') == has(self.nextHopAddress)",
-        "message": "spec.nextHopAddress goes with nextHop: Address; give both or neither"
-    }
-]))]
+#[schemars(extend("x-kubernetes-validations" = cel::objects::bgp_peer()))]
 pub struct BGPPeerSpec {
     /// Nodes that have this session. Default: all.
     pub node_selector: Option<LabelSelector>,
@@ -46,15 +38,20 @@ pub struct BGPPeerSpec {
     pub neighbor: Neighbor,
     /// The neighbour's AS number (`65000`, `"65000.1"`), or `external`, `internal`, `any`.
     #[serde(rename = "remoteASN")]
+    #[schemars(with = "checked::RemoteAsn")]
     pub remote_asn: IntOrText,
     /// Our AS number on this session. Default: the node's.
     #[serde(rename = "localASN")]
+    #[schemars(with = "Option<checked::Asn>")]
     pub local_asn: Option<IntOrText>,
     /// Our address: `auto` and `kernel` let the kernel choose by route, or a literal address. Default auto.
+    #[schemars(with = "Option<checked::SourceAddress>")]
     pub source_address: Option<String>,
     /// Takes our address from this interface instead.
+    #[schemars(with = "Option<checked::InterfaceName>")]
     pub source_interface: Option<String>,
     /// Binds the connection to this interface.
+    #[schemars(with = "Option<checked::InterfaceName>")]
     pub bind_interface: Option<String>,
     /// Authentication of the TCP connection.
     pub auth: Option<Auth>,
@@ -68,11 +65,12 @@ pub struct BGPPeerSpec {
     pub graceful_restart: Option<GracefulRestart>,
     /// Address families offered. Default: unicast of the neighbour address's family.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["afi", "safi"]))]
+    #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["afi", "safi"]))]
     pub families: Vec<Family>,
     /// Next hop we advertise. Default Auto: self on eBGP, kept on iBGP.
     pub next_hop: Option<NextHop>,
     /// The next hop for `nextHop: Address`.
+    #[schemars(with = "Option<checked::Address>")]
     pub next_hop_address: Option<String>,
     /// How often our own AS number may stand in a received AS_PATH, 0 to 10. Default 0.
     #[serde(rename = "allowLocalAS")]
@@ -84,24 +82,17 @@ pub struct BGPPeerSpec {
     /// Administratively down. Default false.
     pub paused: Option<bool>,
     /// Why, told to the neighbour (RFC 9003): at most 255 octets.
+    #[schemars(with = "Option<checked::Reason>")]
     pub pause_reason: Option<String>,
 }
 
 /// Exactly one way to find the neighbour.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[schemars(extend("x-kubernetes-validations" = [
-    {
-        "rule": "has(self.address) != has(self.listen)",
-        "message": "spec.neighbor needs exactly one of address and listen"
-    },
-    {
-        "rule": "!(has(self.port) && has(self.listen))",
-        "message": "spec.neighbor.port has no meaning with listen, where the neighbour connects; remove it"
-    }
-]))]
+#[schemars(extend("x-kubernetes-validations" = cel::objects::neighbor()))]
 pub struct Neighbor {
     /// IPv4 or IPv6 address; a link-local one with its interface: `fe80::1%eth0`.
+    #[schemars(with = "Option<checked::NeighborAddress>")]
     pub address: Option<String>,
     /// TCP port. Default 179.
     #[schemars(range(min = 1, max = 65535))]
@@ -115,7 +106,11 @@ pub struct Neighbor {
 #[serde(rename_all = "camelCase")]
 pub struct ListenRanges {
     /// IPv4 and IPv6 prefixes.
-    #[schemars(length(min = 1), extend("x-kubernetes-list-type" = "set"))]
+    #[schemars(
+        with = "Vec<checked::Prefix>",
+        length(min = 1, max = 64),
+        extend("x-kubernetes-list-type" = "set", "x-kubernetes-validations" = cel::objects::apart("; keep the larger one"))
+    )]
     pub ranges: Vec<String>,
     /// Most sessions at the same time, 1 to 8192. Default 100.
     #[schemars(range(min = 1, max = 8192))]
@@ -135,34 +130,39 @@ pub struct Auth {
 #[serde(rename_all = "camelCase")]
 pub struct SecretRef {
     /// Name of the Secret.
+    #[schemars(with = "checked::ObjectName")]
     pub name: String,
     /// Key in it. Default password.
+    #[schemars(with = "Option<checked::SecretKey>")]
     pub key: Option<String>,
     /// Its namespace. Default towpath-system.
+    #[schemars(with = "Option<checked::Namespace>")]
     pub namespace: Option<String>,
 }
 
 /// Session timers: intervals like `90s`, `1h30m`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = cel::objects::timers()))]
 pub struct Timers {
     /// Hold Time offered: 0s (off), or 3s to 65535s. Default 90s.
+    #[schemars(extend("x-kubernetes-validations" = cel::validations(checked::hold())))]
     pub hold: Option<Interval>,
     /// Interval of KEEPALIVEs, at most a third of hold. Default: a third of hold.
+    #[schemars(extend("x-kubernetes-validations" = cel::validations(checked::interval(0, 65535 / 3, "use at most a third of hold"))))]
     pub keepalive: Option<Interval>,
     /// Time between attempts to connect, 1s to 1h. Default 5s.
+    #[schemars(extend("x-kubernetes-validations" = cel::validations(checked::interval(1, 3600, "use 1s to 1h"))))]
     pub connect_retry: Option<Interval>,
     /// Longest rest after repeated failures, 1s to 1h. Default 60s.
+    #[schemars(extend("x-kubernetes-validations" = cel::validations(checked::interval(1, 3600, "use 1s to 1h"))))]
     pub idle_hold_max: Option<Interval>,
 }
 
 /// TTL of the TCP connection: one of two ways.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[schemars(extend("x-kubernetes-validations" = [{
-    "rule": "has(self.multihop) != has(self.security)",
-    "message": "spec.ttl needs exactly one of multihop (a larger TTL) and security (GTSM)"
-}]))]
+#[schemars(extend("x-kubernetes-validations" = cel::objects::ttl()))]
 pub struct Ttl {
     /// eBGP packets are sent with this TTL. Default 1: directly connected.
     #[schemars(range(min = 1, max = 255))]
@@ -190,8 +190,10 @@ pub struct GracefulRestart {
     /// Roles. Default Auto: Helper with `transit`, Restarter elsewhere.
     pub mode: Option<GracefulRestartMode>,
     /// Restart Time we ask for, 1s to 4095s. Default 120s.
+    #[schemars(extend("x-kubernetes-validations" = cel::validations(checked::interval(1, 4095, "use 1s to 4095s"))))]
     pub restart_time: Option<Interval>,
     /// How long stale paths wait for End-of-RIB, 1s to 1h. Default 360s.
+    #[schemars(extend("x-kubernetes-validations" = cel::validations(checked::interval(1, 3600, "use 1s to 1h"))))]
     pub stale_path_time: Option<Interval>,
 }
 
@@ -211,6 +213,7 @@ pub enum GracefulRestartMode {
 /// One address family.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = cel::objects::family()))]
 pub struct Family {
     /// Address family.
     pub afi: Afi,

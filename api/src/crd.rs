@@ -3,10 +3,15 @@
 use std::sync::LazyLock;
 
 use kube::CustomResourceExt;
+use kube::core::schema::{OptionalEnum, OptionalIntOrString, StructuralSchemaRewriter};
+use schemars::generate::SchemaSettings;
+use schemars::transform::{AddNullable, Transform, transform_subschemas};
+use schemars::{JsonSchema, Schema};
 use serde_json::{Value, json};
 
 use crate::advertisement::Advertisement;
 use crate::bgp::BGPPeer;
+use crate::cel;
 use crate::network::{IPPool, NetworkConfig, NodeNetwork};
 
 /// The group and version of every resource of ours.
@@ -19,23 +24,85 @@ pub fn definitions() -> &'static [Value] {
 }
 
 fn generate() -> Vec<Value> {
-    let generated =
-        [NetworkConfig::crd(), BGPPeer::crd(), Advertisement::crd(), IPPool::crd(), NodeNetwork::crd()];
-    generated
-        .into_iter()
-        .map(|definition| {
-            let mut definition =
-                serde_json::to_value(definition).expect("it has text keys only: made by derive");
-            tidy(&mut definition);
-            describe(&mut definition);
-            if kind_of(&definition) == Some("NetworkConfig")
-                && let Some(Value::Object(schema)) = definition.pointer_mut(SCHEMA)
-            {
-                schema.insert("x-kubernetes-validations".into(), singleton_rule());
+    let mut network_config = definition::<NetworkConfig>();
+    if let Some(schema) = network_config.pointer_mut(SCHEMA) {
+        schema["x-kubernetes-validations"] = cel::objects::network_config();
+        // A rule can point at the name only when the schema speaks of it.
+        schema["properties"]["metadata"] =
+            json!({ "type": "object", "properties": { "name": { "type": "string" } } });
+    }
+    vec![
+        network_config,
+        definition::<BGPPeer>(),
+        definition::<Advertisement>(),
+        definition::<IPPool>(),
+        definition::<NodeNetwork>(),
+    ]
+}
+
+/// What kube derives, with a schema that keeps what our types say.
+fn definition<Kind: CustomResourceExt + JsonSchema>() -> Value {
+    let mut definition = serde_json::to_value(Kind::crd()).expect("it has text keys only: made by derive");
+    let settings = SchemaSettings::openapi3().with(|settings| {
+        settings.inline_subschemas = true;
+        settings.meta_schema = None;
+    });
+    let mut schema = settings
+        .with_transform(AddNullable::default())
+        .with_transform(KeepDescriptions)
+        // The rest is kube's own way from a type to a structural schema.
+        .with_transform(StructuralSchemaRewriter)
+        .with_transform(OptionalEnum)
+        .with_transform(OptionalIntOrString)
+        .into_generator()
+        .into_root_schema_for::<Kind>()
+        .to_value();
+    tidy(&mut schema);
+    if let Some(place) = definition.pointer_mut(SCHEMA) {
+        *place = schema;
+    }
+    describe(&mut definition);
+    definition
+}
+
+/// Before the structural rewriter merges them: the description of an optional field wins over its type's, and
+/// that of an enumeration tells what its words mean.
+#[derive(Clone, Debug)]
+struct KeepDescriptions;
+
+impl Transform for KeepDescriptions {
+    fn transform(&mut self, schema: &mut Schema) {
+        transform_subschemas(self, schema);
+        let Some(schema) = schema.as_object_mut() else { return };
+        let described = schema.get("description").and_then(Value::as_str).map(str::to_owned);
+        if let Some(Value::Array(branches)) = schema.get_mut("anyOf")
+            && let Some(Value::Object(given)) = branches.first_mut()
+            && let Some(field) = &described
+        {
+            let of_type = given.remove("description");
+            let words = of_type.as_ref().and_then(Value::as_str).and_then(|text| text.split_once(WORDS));
+            if let Some((_, words)) = words {
+                schema.insert("description".into(), json!(format!("{field}{WORDS}{words}")));
             }
-            definition
-        })
-        .collect()
+        }
+        if let Some(Value::Array(variants)) = schema.get("oneOf") {
+            let words: Vec<String> = variants.iter().filter_map(word).collect();
+            let field = described.unwrap_or_default();
+            let own = field.split_once(WORDS).map_or(field.as_str(), |(own, _)| own);
+            if !words.is_empty() {
+                schema.insert("description".into(), json!(format!("{own}{WORDS}{}", words.join("\n"))));
+            }
+        }
+    }
+}
+
+/// Between what a field is for and what its words mean.
+const WORDS: &str = "\n\n";
+
+/// A word of an enumeration and what it means.
+fn word(variant: &Value) -> Option<String> {
+    let word = variant.get("const").or_else(|| variant.pointer("/enum/0"))?.as_str()?;
+    Some(format!("- `{word}`: {}", variant.get("description")?.as_str()?))
 }
 
 /// The text of deploy/crds.yaml: every definition as a YAML document.
@@ -60,14 +127,6 @@ const SCHEMA: &str = "/spec/versions/0/schema/openAPIV3Schema";
 
 fn kind_of(definition: &Value) -> Option<&str> {
     definition.pointer("/spec/names/kind")?.as_str()
-}
-
-fn singleton_rule() -> Value {
-    json!([{
-        "rule": "self.metadata.name == 'default'",
-        "messageExpression": "'metadata.name ' + self.metadata.name + ' is not allowed; a cluster has one NetworkConfig, named default'",
-        "message": "metadata.name must be default: a cluster has one NetworkConfig"
-    }])
 }
 
 /// Kubernetes' own dialect: unknown formats (`uint16`) make it warn at each apply; a null is pruned

@@ -13,6 +13,7 @@
 pub mod advertisement;
 pub mod bgp;
 pub mod build;
+mod cel;
 pub mod cluster;
 pub mod crd;
 pub mod desired;

@@ -6,6 +6,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::cel::{self, values as checked};
 use crate::status::NodeNetworkStatus;
 use crate::words::{IntOrText, Status};
 
@@ -28,11 +29,13 @@ use crate::words::{IntOrText, Status};
 #[serde(rename_all = "camelCase")]
 pub struct NetworkConfigSpec {
     /// AS number of every node (RFC 6793), as a number or dotted in quotes: `65000`, `"65000.1"`. Default 64512.
+    #[schemars(with = "Option<checked::Asn>")]
     pub asn: Option<IntOrText>,
     /// Whether nodes share one AS number. Default Cluster, the only word so far.
     pub asn_mode: Option<AsnMode>,
     /// BGP Identifier (RFC 6286) as a dotted quad. For files and single routers; nodes derive theirs.
     #[serde(rename = "routerID")]
+    #[schemars(with = "Option<checked::RouterId>")]
     pub router_id: Option<String>,
     /// Makes a router of a node: every valid route is accepted and the best ones are re-advertised. Default false.
     pub transit: Option<bool>,
@@ -60,7 +63,11 @@ pub struct Listen {
     pub port: Option<u16>,
     /// Addresses to listen on; empty means every address of both families.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("x-kubernetes-list-type" = "set"))]
+    #[schemars(
+        with = "Vec<checked::ListenAddress>",
+        length(max = 64),
+        extend("x-kubernetes-list-type" = "set", "x-kubernetes-validations" = cel::objects::once())
+    )]
     pub addresses: Vec<String>,
 }
 
@@ -72,12 +79,16 @@ pub struct Install {
     #[schemars(range(min = 1, max = 4_294_967_295_u32))]
     pub metric: Option<u32>,
     /// Routing table: `main` or a number. Default main.
+    #[schemars(with = "Option<checked::Table>")]
     pub table: Option<IntOrText>,
     /// Most next hops of one route, 1 to 256. Default 8.
     #[schemars(range(min = 1, max = 256))]
     pub max_paths: Option<u16>,
     /// Kernel route protocol number of learned routes; the next number marks pod routes and blackholes. Default 199.
-    #[schemars(range(min = 5, max = 254))]
+    #[schemars(
+        range(min = 5, max = 254),
+        extend("x-kubernetes-validations" = cel::validations([checked::route_protocol()]))
+    )]
     pub protocol: Option<u8>,
     /// Announce a learned route only once the kernel has it. Default: the value of `transit`.
     pub advertise_after_install: Option<bool>,
@@ -123,17 +134,30 @@ pub enum LogLevel {
 #[serde(rename_all = "camelCase")]
 pub struct NodeNetworkSpec {
     /// This node's AS number. Default: NetworkConfig's.
+    #[schemars(with = "Option<checked::Asn>")]
     pub asn: Option<IntOrText>,
     /// BGP Identifier as a dotted quad. Default: NetworkConfig's, then the first IPv4 address, then a hash of the name.
     #[serde(rename = "routerID")]
+    #[schemars(with = "Option<checked::RouterId>")]
     pub router_id: Option<String>,
     /// The node's addresses, IPv4 and IPv6.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("x-kubernetes-list-type" = "set"))]
+    #[schemars(
+        with = "Vec<checked::Address>",
+        length(max = 64),
+        extend("x-kubernetes-list-type" = "set", "x-kubernetes-validations" = cel::objects::once())
+    )]
     pub addresses: Vec<String>,
     /// The node's pod blocks: ranges its pods get their addresses from, IPv4 and IPv6.
     #[serde(default, rename = "podCIDRs", skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("x-kubernetes-list-type" = "set"))]
+    #[schemars(
+        with = "Vec<checked::PodBlock>",
+        length(max = 64),
+        extend(
+            "x-kubernetes-list-type" = "set",
+            "x-kubernetes-validations" = cel::objects::apart("; give each node blocks of its own")
+        )
+    )]
     pub pod_cidrs: Vec<String>,
     /// The node's labels, for files only: in a cluster the Node carries them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -158,6 +182,10 @@ pub struct NodeNetworkSpec {
 #[serde(rename_all = "camelCase")]
 pub struct IPPoolSpec {
     /// Ranges, IPv4 and IPv6: routes to them are accepted from peers.
-    #[schemars(length(min = 1), extend("x-kubernetes-list-type" = "set"))]
+    #[schemars(
+        with = "Vec<checked::PoolPrefix>",
+        length(min = 1, max = 64),
+        extend("x-kubernetes-list-type" = "set", "x-kubernetes-validations" = cel::objects::apart("; keep one"))
+    )]
     pub cidrs: Vec<String>,
 }

@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
+use crate::cel;
+
 /// A whole number, or a word or dotted form of one: `65000`, `"65000.1"`, `external`, `main`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -45,6 +47,11 @@ impl std::fmt::Display for IntOrText {
 #[serde(transparent)]
 pub struct Interval(pub String);
 
+impl Interval {
+    /// The title of every interval's schema.
+    pub(crate) const TITLE: &str = "Interval";
+}
+
 impl JsonSchema for Interval {
     fn schema_name() -> Cow<'static, str> {
         "Interval".into()
@@ -53,7 +60,8 @@ impl JsonSchema for Interval {
         true
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "pattern": "^([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$", "minLength": 2 })
+        // The title tells a reader of the schema that a bare number lacks its unit.
+        json_schema!({ "type": "string", "title": Self::TITLE, "maxLength": 64 })
     }
 }
 
@@ -66,21 +74,23 @@ pub struct LabelSelector {
     pub match_labels: BTreeMap<String, String>,
     /// Requirements that must all hold.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "atomic"))]
     pub match_expressions: Vec<SelectorRequirement>,
 }
 
 /// One requirement of a label selector.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = cel::objects::selector_requirement()))]
 pub struct SelectorRequirement {
     /// The label.
+    #[schemars(length(max = 317))]
     pub key: String,
     /// How its value is compared.
     pub operator: SelectorOperator,
     /// Values for `In` and `NotIn`; empty for the others.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    #[schemars(length(max = 256), inner(length(max = 63)), extend("x-kubernetes-list-type" = "atomic"))]
     pub values: Vec<String>,
 }
 

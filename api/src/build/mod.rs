@@ -16,6 +16,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use ipnet::IpNet;
 
+pub(crate) use self::node::route_protocol_owner;
+pub(crate) use self::values::{NEVER_ROUTED, WELL_KNOWN_COMMUNITIES};
+
 use crate::advertisement::AdvertisementSpec;
 use crate::bgp::BGPPeerSpec;
 use crate::desired::{DesiredState, Secret};

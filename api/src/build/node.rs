@@ -140,8 +140,9 @@ fn install(report: &mut Report<'_>, spec: &network::Install, identity: &mut Iden
         install.table = self::table(report, table).unwrap_or(install.table);
     }
     let Some(protocol) = spec.protocol else { return };
-    let owner =
-        [protocol, protocol.saturating_add(1)].into_iter().find_map(|number| Some((number, owner(number)?)));
+    let owner = [protocol, protocol.saturating_add(1)]
+        .into_iter()
+        .find_map(|number| Some((number, route_protocol_owner(number)?)));
     if let Some((number, owner)) = owner {
         let message = format!(
             "{protocol} is not allowed: {number} is {owner}'s, whose routes we would remove; use 199 or another pair of free numbers"
@@ -169,7 +170,7 @@ fn table(report: &mut Report<'_>, written: &IntOrText) -> Option<u32> {
 }
 
 /// Who marks kernel routes with this number (rt_protos of iproute2).
-fn owner(protocol: u8) -> Option<&'static str> {
+pub(crate) fn route_protocol_owner(protocol: u8) -> Option<&'static str> {
     Some(match protocol {
         0..=4 => "the kernel",
         8 => "gated",

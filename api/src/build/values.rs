@@ -91,13 +91,17 @@ pub(super) fn prefix(report: &mut Report<'_>, path: &str, text: &str) -> Option<
     Some(prefix)
 }
 
-/// A prefix that may be announced: no multicast, loopback, link-local or "this network" (RFC 6890).
+/// Multicast, loopback, link-local and "this network" (RFC 6890).
+pub(crate) const NEVER_ROUTED: &[&str] =
+    &["0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3", "::/127", "fe80::/10", "ff00::/8"];
+
+/// A prefix that may be announced: none of those never routed between hosts.
 pub(super) fn announceable(report: &mut Report<'_>, path: &str, text: &str) -> Option<IpNet> {
-    const NEVER: &[&str] =
-        &["0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3", "::/127", "fe80::/10", "ff00::/8"];
     let prefix = prefix(report, path, text)?;
-    let inside =
-        NEVER.iter().filter_map(|never| never.parse::<IpNet>().ok()).find(|never| never.contains(&prefix));
+    let inside = NEVER_ROUTED
+        .iter()
+        .filter_map(|never| never.parse::<IpNet>().ok())
+        .find(|never| never.contains(&prefix));
     match inside {
         Some(never) if prefix.prefix_len() > 0 => {
             report.refuse(path, format!("{prefix} is not allowed; {never} is never routed between hosts"))
@@ -175,7 +179,7 @@ fn milliseconds(text: &str) -> Option<u64> {
 }
 
 /// Well-known communities of the IANA registry (RFC 1997, 3765, 7611, 7999, 8326).
-const WELL_KNOWN: &[(&str, u32)] = &[
+pub(crate) const WELL_KNOWN_COMMUNITIES: &[(&str, u32)] = &[
     ("graceful-shutdown", 0xFFFF_0000),
     ("accept-own", 0xFFFF_0001),
     ("blackhole", 0xFFFF_029A),
@@ -187,7 +191,7 @@ const WELL_KNOWN: &[(&str, u32)] = &[
 
 /// A community: `65001:100` or a well-known name (RFC 1997).
 pub(super) fn community(report: &mut Report<'_>, path: &str, text: &str) -> Option<u32> {
-    if let Some((_, value)) = WELL_KNOWN.iter().find(|(name, _)| *name == text) {
+    if let Some((_, value)) = WELL_KNOWN_COMMUNITIES.iter().find(|(name, _)| *name == text) {
         return Some(*value);
     }
     let pair = text.split_once(':').and_then(|(high, low)| Some((digits::<u16>(high)?, digits::<u16>(low)?)));
@@ -196,7 +200,7 @@ pub(super) fn community(report: &mut Report<'_>, path: &str, text: &str) -> Opti
     }
     let message = if text.split(':').count() == 3 {
         format!("{} is a large community; put it under largeCommunities", show(text))
-    } else if let Some(name) = nearest(text, WELL_KNOWN.iter().map(|(name, _)| *name)) {
+    } else if let Some(name) = nearest(text, WELL_KNOWN_COMMUNITIES.iter().map(|(name, _)| *name)) {
         format!("{} is no community; did you mean {name}?", show(text))
     } else {
         format!("{} is no community; use \"0:0\" to \"65535:65535\" or a name such as no-export", show(text))

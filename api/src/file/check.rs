@@ -10,6 +10,7 @@ use super::scalar::{Meaning, Scalar};
 use super::tree::{Entry, Node, Place, Value};
 use super::unimplemented;
 use crate::problem::{nearest, show};
+use crate::words::Interval;
 
 /// A refused field.
 #[derive(Clone, Debug)]
@@ -167,7 +168,7 @@ impl Checker<'_> {
     }
 
     fn text(&mut self, scalar: &Scalar, place: Place, path: &str, schema: &Json) -> Option<Json> {
-        let interval = schema.get("pattern").is_some();
+        let interval = schema.get("title").and_then(Json::as_str) == Some(Interval::TITLE);
         let words = schema.get("enum").and_then(Json::as_array);
         if let Some(words) = words {
             let known = || words.iter().filter_map(Json::as_str);
