@@ -7,7 +7,7 @@
 //!                                                        └──> bandwidth  tbf, ifb
 //! ```
 //!
-//! The program lives for two milliseconds and needs no daemon. What it shares with the daemon is in the kernel
+//! The program lives for two or three milliseconds and needs no daemon. What it shares with the daemon is in the kernel
 //! (pod routes carry our protocol number) and in files (the conflist; `/run/towpath/ready`). See ADR 0002.
 //! Source: CNI specification 1.1.0.
 

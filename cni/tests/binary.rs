@@ -66,7 +66,7 @@ fn the_plugin_depends_on_no_runtime_no_tls_and_no_parser_of_command_lines() {
     for line in text.lines() {
         assert!(
             !unwanted.iter().any(|name| line.starts_with(name)),
-            "a plugin of two milliseconds has {line}"
+            "a plugin that lives for milliseconds has {line}"
         );
     }
 }

@@ -84,21 +84,32 @@ impl Observers {
     }
 
     /// Ends them, and gives what they saw, in the order of time.
-    pub(super) fn stop(self) -> anyhow::Result<Seen> {
-        self.stop.store(true, Ordering::Relaxed);
-        for watched in &self.watched {
-            drop(lock(watched).take());
-        }
-        for kernel in self.kernels {
+    pub(super) fn stop(mut self) -> anyhow::Result<Seen> {
+        self.end();
+        for kernel in std::mem::take(&mut self.kernels) {
             kernel.stop()?;
         }
-        for thread in self.threads {
+        for thread in std::mem::take(&mut self.threads) {
             thread.join().map_err(|_| anyhow::anyhow!("an observer panicked"))?;
         }
         let mut seen = std::mem::take(&mut *lock(&self.seen));
         seen.routes.sort_by_key(|change| change.at);
         seen.sessions.sort_by_key(|change| change.at);
         Ok(seen)
+    }
+
+    fn end(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for watched in &self.watched {
+            drop(lock(watched).take());
+        }
+    }
+}
+
+/// A step that fails on its way leaves nobody behind who goes on asking.
+impl Drop for Observers {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 
