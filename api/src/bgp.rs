@@ -8,7 +8,7 @@ use crate::cel::{self, values as checked};
 use crate::status::BGPPeerStatus;
 use crate::words::{IntOrText, Interval, LabelSelector};
 
-/// A BGP session of each selected node with one neighbour, or a range of addresses that may connect.
+/// A BGP session of each selected node with one neighbour or with other nodes, or ranges that may connect.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "towpath.io",
@@ -36,10 +36,11 @@ pub struct BGPPeerSpec {
     pub node_selector: Option<LabelSelector>,
     /// How the neighbour is found.
     pub neighbor: Neighbor,
-    /// The neighbour's AS number (`65000`, `"65000.1"`), or `external`, `internal`, `any`.
+    /// The neighbour's AS number (`65000`, `"65000.1"`), or `external`, `internal`, `any`. May be left out only with
+    /// `neighbor.nodes`: then each node's own.
     #[serde(rename = "remoteASN")]
-    #[schemars(with = "checked::RemoteAsn")]
-    pub remote_asn: IntOrText,
+    #[schemars(with = "Option<checked::RemoteAsn>")]
+    pub remote_asn: Option<IntOrText>,
     /// Our AS number on this session. Default: the node's.
     #[serde(rename = "localASN")]
     #[schemars(with = "Option<checked::Asn>")]
@@ -63,7 +64,7 @@ pub struct BGPPeerSpec {
     pub passive: Option<Passive>,
     /// Graceful Restart (RFC 4724).
     pub graceful_restart: Option<GracefulRestart>,
-    /// Address families offered. Default: unicast of the neighbour address's family.
+    /// Address families offered. Default: unicast of the neighbour address's family, or of both nodes' addresses.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["afi", "safi"]))]
     pub families: Vec<Family>,
@@ -94,11 +95,30 @@ pub struct Neighbor {
     /// IPv4 or IPv6 address; a link-local one with its interface: `fe80::1%eth0`.
     #[schemars(with = "Option<checked::NeighborAddress>")]
     pub address: Option<String>,
-    /// TCP port. Default 179.
+    /// TCP port. Default 179; with `nodes` that of NetworkConfig's listen.
     #[schemars(range(min = 1, max = 65535))]
     pub port: Option<u16>,
     /// Accepts connections from these ranges.
     pub listen: Option<ListenRanges>,
+    /// Other nodes: one session with each, made at both ends by this object.
+    pub nodes: Option<Nodes>,
+}
+
+/// Sessions between nodes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Nodes {
+    /// Nodes that the nodes of `nodeSelector` have sessions with, which then have them too. Default: all.
+    pub selector: Option<LabelSelector>,
+    /// Who of both has a session with whom. Default Mesh.
+    pub topology: Option<Topology>,
+}
+
+/// Who has a session with whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Topology {
+    /// Each node of `nodeSelector` with each of `nodes.selector`.
+    Mesh,
 }
 
 /// Ranges neighbours may connect from.

@@ -28,10 +28,12 @@ pub struct DesiredState {
     pub advertisements: Vec<Advertisement>,
     /// This cluster's pod ranges (`IPPool.spec.cidrs`): imported by the safe default, `None` peers excepted.
     pub pod_ranges: Vec<IpNet>,
+    /// What was found while building that is allowed and hardly meant: for [`DesiredState::doubts`] only.
+    pub notes: Vec<String>,
 }
 
 impl DesiredState {
-    /// What is allowed, and hardly meant: one line each, with the remedy.
+    /// What is allowed, and hardly meant or not yet as one would expect: one line each, with the remedy.
     pub fn doubts(&self) -> Vec<String> {
         let blocks = &self.node.pod_blocks;
         let announced = |block: &IpNet| {
@@ -43,7 +45,7 @@ impl DesiredState {
         };
         let unheard = blocks.iter().filter(|block| !announced(block)).map(|block| {
             format!(
-                "NodeNetwork/{} spec.podCIDRs: {block} is announced to nobody, so its pods cannot be reached; give an Advertisement with source: {{podBlocks: {{}}}}",
+                "pod block {block} is announced to nobody, so its pods cannot be reached: no Advertisement with source: {{podBlocks: {{}}}} selects {}; let one select it, or remove them all to announce every block",
                 self.node.name
             )
         });
@@ -52,11 +54,12 @@ impl DesiredState {
         });
         let unaccepted = outside.map(|block| {
             format!(
-                "NodeNetwork/{} spec.podCIDRs: {block} is in no IPPool, so other nodes take no route to it; give an IPPool that contains it",
-                self.node.name
+                "pod block {block} is in no IPPool, so other nodes take no route to it; give an IPPool that contains it"
             )
         });
-        unheard.chain(unaccepted).collect()
+        let unmasked = (!blocks.is_empty())
+            .then(|| "there is no masquerading yet: pods reach what routes back to them".to_owned());
+        self.notes.iter().cloned().chain(unheard).chain(unaccepted).chain(unmasked).collect()
     }
 }
 
@@ -116,10 +119,10 @@ pub enum LogLevel {
     Trace,
 }
 
-/// One `BGPPeer`: a session, or a range that accepts sessions.
+/// One `BGPPeer`: a session, or a range that accepts sessions. One with `neighbor.nodes` is a peer for each node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
-    /// `metadata.name`.
+    /// `metadata.name`; with `neighbor.nodes` followed by the other node's: `mesh/node-2`.
     pub name: String,
     /// How the neighbour is found.
     pub neighbor: Neighbor,
@@ -153,6 +156,13 @@ pub struct Peer {
     pub enforce_first_as: bool,
     /// `paused: true`: administratively down, with `pauseReason` as RFC 9003 text (may be empty).
     pub paused: Option<String>,
+}
+
+impl Peer {
+    /// `metadata.name` of the BGPPeer, in which `/` cannot stand.
+    pub fn resource(&self) -> &str {
+        self.name.split_once('/').map_or(&self.name, |(resource, _)| resource)
+    }
 }
 
 /// How the neighbour is found.

@@ -27,11 +27,12 @@ use crate::words::{IntOrText, Status};
     printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = cel::objects::network_config_spec()))]
 pub struct NetworkConfigSpec {
     /// AS number of every node (RFC 6793), as a number or dotted in quotes: `65000`, `"65000.1"`. Default 64512.
     #[schemars(with = "Option<checked::Asn>")]
     pub asn: Option<IntOrText>,
-    /// Whether nodes share one AS number. Default Cluster, the only word so far.
+    /// Whether nodes share one AS number. Default Cluster.
     pub asn_mode: Option<AsnMode>,
     /// BGP Identifier (RFC 6286) as a dotted quad. For files and single routers; nodes derive theirs.
     #[serde(rename = "routerID")]
@@ -52,6 +53,8 @@ pub struct NetworkConfigSpec {
 pub enum AsnMode {
     /// One AS number for all nodes.
     Cluster,
+    /// Each node its own: 4200000000 and a hash of its name in 24 bits (RFC 6996).
+    PerNode,
 }
 
 /// Where BGP connections are accepted.
@@ -133,7 +136,7 @@ pub enum LogLevel {
 )]
 #[serde(rename_all = "camelCase")]
 pub struct NodeNetworkSpec {
-    /// This node's AS number. Default: NetworkConfig's.
+    /// This node's AS number. Default: by NetworkConfig's asn and asnMode.
     #[schemars(with = "Option<checked::Asn>")]
     pub asn: Option<IntOrText>,
     /// BGP Identifier as a dotted quad. Default: NetworkConfig's, then the first IPv4 address, then a hash of the name.

@@ -158,6 +158,12 @@ spec:
   pauseReason: moving racks
 ---
 apiVersion: towpath.io/v1alpha1
+kind: BGPPeer
+metadata: {name: mesh}
+spec:
+  neighbor: {nodes: {selector: {matchLabels: {rack: b}}, topology: Mesh}}
+---
+apiVersion: towpath.io/v1alpha1
 kind: Advertisement
 metadata: {name: vips}
 spec:
@@ -276,6 +282,7 @@ fn every_field_reaches_the_desired_state() {
                 },
             },
         ],
+        notes: vec![],
         pod_ranges: vec!["10.42.0.0/16".parse().unwrap(), "2001:db8:42::/48".parse().unwrap()],
     };
     assert_eq!(state, expected);
@@ -445,25 +452,70 @@ fn a_password_is_never_shown() {
     assert!(!format!("{state:?}").contains("s3cret"));
 }
 
+/// What is said of every node with pods, until there is masquerading.
+const UNMASKED: &str = "there is no masquerading yet: pods reach what routes back to them";
+
 #[test]
 fn pod_blocks_that_others_will_not_reach_are_doubted() {
     let node = |more: &str| {
         let blocks = r#"podCIDRs: [10.42.1.0/24, "fd00:42:1::/64"]"#;
-        built(&format!(
-            "apiVersion: towpath.io/v1alpha1\nkind: NodeNetwork\nmetadata: {{name: node-1}}\nspec: {{{blocks}}}\n{more}"
+        let mut doubts = built(&format!(
+            "{PEER}---\napiVersion: towpath.io/v1alpha1\nkind: NodeNetwork\nmetadata: {{name: node-1}}\nspec: {{{blocks}}}\n{more}"
         ))
-        .doubts()
+        .doubts();
+        assert_eq!(doubts.pop().as_deref(), Some(UNMASKED));
+        doubts
     };
     let object = |kind: &str, spec: &str| {
         format!("---\napiVersion: towpath.io/v1alpha1\nkind: {kind}\nmetadata: {{name: a}}\nspec: {spec}\n")
     };
-    let silent = node("");
-    assert_eq!(silent.len(), 2, "{silent:?}");
-    assert!(silent.iter().all(|line| line.contains("announced to nobody")), "{silent:?}");
+    assert_eq!(node(""), Vec::<String>::new(), "announced without a word");
     let blocks = object("Advertisement", "{source: {podBlocks: {}}}");
     assert_eq!(node(&blocks), Vec::<String>::new());
-    let by_hand = node(&object("Advertisement", "{source: {static: {cidrs: [10.42.0.0/16]}}}"));
-    assert_eq!(by_hand.len(), 1, "the aggregate covers one: {by_hand:?}");
+    let elsewhere = "{source: {podBlocks: {}}, nodeSelector: {matchLabels: {rack: b}}}";
+    let silent = node(&object("Advertisement", elsewhere));
+    assert_eq!(silent.len(), 2, "{silent:?}");
+    assert!(silent.iter().all(|line| line.contains("announced to nobody")), "{silent:?}");
     let pool = node(&(blocks + &object("IPPool", "{cidrs: [10.42.0.0/16]}")));
     assert!(pool.len() == 1 && pool[0].contains("fd00:42:1::/64 is in no IPPool"), "{pool:?}");
+}
+
+#[test]
+fn pod_blocks_are_announced_to_everybody_unless_an_advertisement_says_how() {
+    let node = "apiVersion: towpath.io/v1alpha1\nkind: NodeNetwork\nmetadata: {name: node-1}\nspec: {podCIDRs: [10.42.1.0/24]}\n";
+    let with = |spec: &str| {
+        let metadata = "apiVersion: towpath.io/v1alpha1\nkind: Advertisement\nmetadata: {name: a}";
+        built(&format!("{node}---\n{metadata}\nspec: {spec}\n")).advertisements
+    };
+    let implied = built(node).advertisements;
+    assert_eq!(implied.len(), 1);
+    assert_eq!((&implied[0].source, &implied[0].peers), (&AdvertisementSource::PodBlocks, &None));
+    let beside = with("{source: {static: {cidrs: [192.0.2.1/32]}}}");
+    assert_eq!(beside[0], implied[0], "one of another kind changes nothing, and stands behind it");
+    assert_eq!(beside.len(), 2);
+    let elsewhere = with("{source: {podBlocks: {}}, nodeSelector: {matchLabels: {rack: b}}}");
+    assert_eq!(elsewhere, [], "one for other nodes is a word about all");
+    assert_eq!(with("{source: {podBlocks: {}}, all: false}")[0].peers, Some(vec![]));
+    assert_eq!(built(PEER).advertisements, [], "no blocks, nothing to announce");
+}
+
+#[test]
+fn a_node_with_pods_and_no_session_says_so() {
+    let node = "apiVersion: towpath.io/v1alpha1\nkind: NodeNetwork\nmetadata: {name: node-1}\nspec: {podCIDRs: [10.42.1.0/24]}\n";
+    let alone = "no BGPPeer selects this node: its pods reach only pods of this node";
+    assert_eq!(built(node).doubts(), [alone, UNMASKED]);
+    assert_eq!(built(&format!("{node}---\n{PEER}")).doubts(), [UNMASKED]);
+    assert_eq!(built("").doubts(), Vec::<String>::new(), "a router has no pods");
+}
+
+#[test]
+fn each_node_has_an_as_number_of_its_own_when_asked() {
+    let text = "apiVersion: towpath.io/v1alpha1\nkind: NetworkConfig\nmetadata: {name: default}\nspec: {asnMode: PerNode}\n";
+    let asn = |node: &str| built_for(text, node).node.asn;
+    assert_eq!(asn("node-1"), 4_212_858_243, "never another in a later release");
+    assert_ne!(asn("node-1"), asn("node-2"));
+    let own = format!(
+        "{text}---\napiVersion: towpath.io/v1alpha1\nkind: NodeNetwork\nmetadata: {{name: node-1}}\nspec: {{asn: 65001}}\n"
+    );
+    assert_eq!(built(&own).node.asn, 65001);
 }

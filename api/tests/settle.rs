@@ -15,9 +15,16 @@ fn resource(kind: &str, name: &str, spec: Value) -> Object {
     read(&json!({ "apiVersion": "towpath.io/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec }))
 }
 
+/// Adds fields to an object, or replaces them.
+fn give(object: &mut Value, more: &Value) {
+    for (field, value) in more.as_object().into_iter().flatten() {
+        object[field] = value.clone();
+    }
+}
+
 fn peer(name: &str, address: &str, more: Value) -> Object {
     let mut spec = json!({ "neighbor": { "address": address }, "remoteASN": 65000 });
-    spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    give(&mut spec, &more);
     resource("BGPPeer", name, spec)
 }
 
@@ -33,7 +40,7 @@ fn secret(name: &str, key: &str, encoded: &str) -> Object {
 
 fn node(name: &str, more: Value) -> Object {
     let mut json = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": name, "uid": "5f1c" } });
-    json.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    give(&mut json, &more);
     read(&json)
 }
 

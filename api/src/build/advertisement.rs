@@ -7,20 +7,28 @@ use ipnet::IpNet;
 use super::node::Identity;
 use super::{Finding, Object, Report, Spec, peer, selector, values};
 use crate::advertisement::{self as spec, AdvertisementSpec};
-use crate::desired::{Advertisement, AdvertisementSource, Attributes};
+use crate::desired::{Advertisement, AdvertisementSource, Attributes, Peer};
 use crate::problem::{nearest, show};
+
+/// Name of the advertisement nobody wrote: no resource can have it, and it stands before all of them, so that what
+/// somebody wrote about the same prefix counts.
+const IMPLIED: &str = "(pod blocks)";
 
 /// The advertisements of this node, sorted by name. Those of other nodes are checked and left out.
 pub(super) fn advertisements(
     objects: &[&Object],
     identity: &Identity,
+    sessions: &[Peer],
     findings: &mut Vec<Finding>,
 ) -> Vec<Advertisement> {
     let mut advertisements: Vec<Advertisement> = Vec::new();
     let mut originated = HashMap::new();
     let known = peer::names(objects);
+    let sessions = by_resource(sessions);
+    let mut pod_blocks_said = false;
     for (index, object) in objects.iter().enumerate() {
         let Spec::Advertisement(spec) = &object.spec else { continue };
+        pod_blocks_said |= spec.source.pod_blocks.is_some();
         let mut report = Report { object: index, findings };
         let ours = selector::selects(
             &mut report,
@@ -44,10 +52,37 @@ pub(super) fn advertisements(
             }
             AdvertisementSource::Interfaces { .. } => {}
         }
+        let peers = peers.map(|names| to_sessions(names, &sessions));
         advertisements.push(Advertisement { name: object.name.clone(), source, peers, attributes });
+    }
+    // A network without a word about it: each node's pods are reachable from everywhere.
+    if !pod_blocks_said && !identity.node.pod_blocks.is_empty() {
+        advertisements.push(Advertisement {
+            name: IMPLIED.to_owned(),
+            source: AdvertisementSource::PodBlocks,
+            peers: None,
+            attributes: Attributes::default(),
+        });
     }
     advertisements.sort_by(|a, b| a.name.cmp(&b.name));
     advertisements
+}
+
+/// The sessions of each BGPPeer with `neighbor.nodes`.
+fn by_resource(sessions: &[Peer]) -> HashMap<&str, Vec<String>> {
+    let mut of: HashMap<&str, Vec<String>> = HashMap::new();
+    for session in sessions.iter().filter(|session| session.resource() != session.name) {
+        of.entry(session.resource()).or_default().push(session.name.clone());
+    }
+    of
+}
+
+/// BGPPeers as the sessions they stand for.
+fn to_sessions(names: Vec<String>, sessions: &HashMap<&str, Vec<String>>) -> Vec<String> {
+    let of = |name: String| sessions.get(name.as_str()).cloned().unwrap_or_else(|| vec![name]);
+    let mut all: Vec<String> = names.into_iter().flat_map(of).collect();
+    all.sort();
+    all
 }
 
 /// `list`: the field; its entries are numbered when the prefixes are written there.

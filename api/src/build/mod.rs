@@ -14,7 +14,7 @@ mod values;
 
 use std::collections::{BTreeMap, HashMap};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 pub(crate) use self::node::route_protocol_owner;
 pub(crate) use self::values::{NEVER_ROUTED, WELL_KNOWN_COMMUNITIES};
@@ -173,9 +173,20 @@ fn assemble(objects: &[&Object], node: &str, namespace: &str) -> (DesiredState, 
     let mut findings = Vec::new();
     duplicates(objects, &mut findings);
     let identity = node::identity(objects, node, &mut findings);
-    let peers = peer::peers(objects, &identity, namespace, &mut findings);
-    let advertisements = advertisement::advertisements(objects, &identity, &mut findings);
-    let pod_ranges = pod_ranges(objects, &mut findings);
+    let peer::Sessions { peers, mut notes } = peer::peers(objects, &identity, namespace, &mut findings);
+    let advertisements = advertisement::advertisements(objects, &identity, &peers, &mut findings);
+    let mut pod_ranges = pod_ranges(objects, &mut findings);
+    if pod_ranges.is_empty() && identity.in_cluster {
+        pod_ranges = guessed_ranges(&identity.node.pod_blocks);
+        let ranges: Vec<String> = pod_ranges.iter().map(ToString::to_string).collect();
+        if !ranges.is_empty() {
+            notes.push(format!(
+                "no IPPool says which ranges this cluster's pods have: routes inside {} are taken; give an IPPool to take fewer",
+                ranges.join(", ")
+            ));
+        }
+    }
+    notes.extend(identity.doubts());
     findings.sort_by_key(|finding| finding.object);
     let state = DesiredState {
         node: identity.node,
@@ -186,6 +197,7 @@ fn assemble(objects: &[&Object], node: &str, namespace: &str) -> (DesiredState, 
         peers,
         advertisements,
         pod_ranges,
+        notes,
     };
     (state, findings)
 }
@@ -202,6 +214,22 @@ fn duplicates(objects: &[&Object], findings: &mut Vec<Finding>) {
             Report { object: index, findings }.contradicts(first, "metadata.name", message);
         }
     }
+}
+
+/// Without an IPPool a node of a cluster knows its own blocks only, and that they were cut out of ranges which
+/// its controllers hold to be at most this much shorter (for IPv6 they refuse more, for IPv4 a /24 is out of a /8 then).
+fn guessed_ranges(blocks: &[IpNet]) -> Vec<IpNet> {
+    const CUT: u8 = 16;
+    let range = |block: &IpNet| match block {
+        IpNet::V4(block) => {
+            Ipv4Net::new(block.addr(), block.prefix_len().saturating_sub(CUT).max(8)).map(IpNet::V4)
+        }
+        IpNet::V6(block) => {
+            Ipv6Net::new(block.addr(), block.prefix_len().saturating_sub(CUT).max(8)).map(IpNet::V6)
+        }
+    };
+    let ranges = blocks.iter().filter_map(|block| range(block).ok()).map(|range| range.trunc());
+    IpNet::aggregate(&ranges.collect())
 }
 
 fn pod_ranges(objects: &[&Object], findings: &mut Vec<Finding>) -> Vec<IpNet> {

@@ -17,14 +17,67 @@ const MAIN_TABLE: u32 = 254;
 /// Shortest prefix length of a pod block: a node with a pool of millions is a pool written in the wrong place.
 const SHORTEST_BLOCK: u8 = 8;
 
-/// What `DesiredState` says about the node itself, and its labels.
+/// What `DesiredState` says about the node itself, its labels, and what is known of the other nodes.
 pub(super) struct Identity {
     pub(super) node: Node,
     pub(super) labels: BTreeMap<String, String>,
+    /// By name.
+    pub(super) others: BTreeMap<String, Other>,
+    /// AS number of nodes without one of their own.
+    asn: Asn,
+    /// Pods get their blocks from the cluster, whose ranges nobody said.
+    pub(super) in_cluster: bool,
     pub(super) transit: bool,
     pub(super) listen: Option<Listen>,
     pub(super) install: Install,
     pub(super) log_level: Option<LogLevel>,
+}
+
+/// Another node.
+#[derive(Default)]
+pub(super) struct Other {
+    pub(super) labels: BTreeMap<String, String>,
+    pub(super) addresses: Vec<IpAddr>,
+    asn: Option<u32>,
+}
+
+/// AS numbers of nodes by `asnMode`.
+#[derive(Clone, Copy)]
+enum Asn {
+    Cluster(u32),
+    PerNode,
+}
+
+impl Asn {
+    /// Of RFC 6996's private numbers of four octets, those from 4200000000 on.
+    fn of(self, node: &str) -> u32 {
+        const FIRST: u32 = 4_200_000_000;
+        match self {
+            Self::Cluster(asn) => asn,
+            Self::PerNode => FIRST + (hash(node) & 0xff_ffff),
+        }
+    }
+}
+
+impl Identity {
+    /// The AS number of another node.
+    pub(super) fn asn_of(&self, name: &str, other: &Other) -> u32 {
+        other.asn.unwrap_or_else(|| self.asn.of(name))
+    }
+
+    /// What an operator ought to know about AS numbers made of names.
+    pub(super) fn doubts(&self) -> Vec<String> {
+        let alike = |(name, other): (&String, &Other)| {
+            let same = matches!(self.asn, Asn::PerNode) && self.asn_of(name, other) == self.node.asn;
+            same.then(|| {
+                format!(
+                    "nodes {} and {name} have the AS number {}, so neither takes the other's routes; give one of them another in NodeNetwork/{name} spec.asn",
+                    self.node.name, self.node.asn
+                )
+            })
+        };
+        self.others.iter().filter_map(alike).collect()
+    }
 }
 
 /// Reads NetworkConfig and the NodeNetworks; values that were refused are replaced by defaults, so that the
@@ -38,7 +91,10 @@ pub(super) fn identity(objects: &[&Object], name: &str, findings: &mut Vec<Findi
             addresses: Vec::new(),
             pod_blocks: Vec::new(),
         },
-        labels: BTreeMap::from([("kubernetes.io/hostname".to_owned(), name.to_owned())]),
+        labels: host_name(name),
+        others: BTreeMap::new(),
+        asn: Asn::Cluster(DEFAULT_ASN),
+        in_cluster: false,
         transit: false,
         listen: Some(Listen { port: BGP_PORT, addresses: Vec::new() }),
         install: Install {
@@ -76,14 +132,25 @@ pub(super) fn identity(objects: &[&Object], name: &str, findings: &mut Vec<Findi
                 identity.node.addresses = overrides.addresses;
                 identity.node.pod_blocks = overrides.pod_blocks.iter().map(|(block, _)| *block).collect();
                 identity.labels.extend(spec.labels.clone());
+            } else {
+                let mut labels = host_name(&object.name);
+                labels.extend(spec.labels.clone());
+                let other = Other { labels, addresses: overrides.addresses, asn: overrides.asn };
+                identity.others.insert(object.name.clone(), other);
             }
             blocks.extend(overrides.pod_blocks.into_iter().map(|(block, entry)| (block, (index, entry))));
         }
     }
     for (index, object) in objects.iter().enumerate() {
-        if let Spec::Node(facts) = &object.spec
-            && object.name == name
-        {
+        let Spec::Node(facts) = &object.spec else { continue };
+        if object.name != name {
+            let other = identity.others.entry(object.name.clone()).or_default();
+            other.labels.extend(facts.labels.clone());
+            if other.addresses.is_empty() {
+                let mut report = Report { object: index, findings };
+                other.addresses = addresses(&mut report, "status.addresses", &facts.addresses, false);
+            }
+        } else {
             from_cluster(&mut Report { object: index, findings }, facts, &mut identity);
             if identity.node.pod_blocks.is_empty() {
                 let given = pod_blocks(&mut Report { object: index, findings }, &facts.pod_cidrs);
@@ -110,9 +177,20 @@ fn cluster_defaults(
     spec: &NetworkConfigSpec,
     identity: &mut Identity,
 ) -> Option<Ipv4Addr> {
-    if let Some(asn) = spec.asn.as_ref().and_then(|asn| values::asn(report, "spec.asn", asn)) {
-        identity.node.asn = asn;
-    }
+    let asn = spec.asn.as_ref().and_then(|asn| values::asn(report, "spec.asn", asn));
+    identity.asn = match spec.asn_mode.unwrap_or(network::AsnMode::Cluster) {
+        network::AsnMode::Cluster => Asn::Cluster(asn.unwrap_or(DEFAULT_ASN)),
+        network::AsnMode::PerNode => {
+            if spec.asn.is_some() {
+                report.refuse::<()>(
+                    "spec.asn",
+                    "is for all nodes, and asnMode PerNode gives each its own; remove one of both",
+                );
+            }
+            Asn::PerNode
+        }
+    };
+    identity.node.asn = identity.asn.of(&identity.node.name);
     identity.transit = spec.transit.unwrap_or(false);
     if let Some(listen) = &spec.listen {
         let port = listen.port.unwrap_or(BGP_PORT);
@@ -211,6 +289,7 @@ fn node_overrides(report: &mut Report<'_>, spec: &NodeNetworkSpec) -> Overrides 
 
 /// What a cluster knows about this node, where its NodeNetwork says nothing. A Node's labels outweigh.
 fn from_cluster(report: &mut Report<'_>, facts: &NodeFacts, identity: &mut Identity) {
+    identity.in_cluster = true;
     identity.labels.extend(facts.labels.clone());
     if identity.node.addresses.is_empty() {
         identity.node.addresses = addresses(report, "status.addresses", &facts.addresses, false);
@@ -265,9 +344,17 @@ fn addresses(report: &mut Report<'_>, path: &str, written: &[String], to_listen:
     addresses
 }
 
-/// The same for a name or a uid on every machine and in every release: FNV-1a, 32 bits. Never 0 (RFC 6286).
-fn hashed_router_id(name: &str) -> Ipv4Addr {
-    let hash =
-        name.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
-    Ipv4Addr::from(hash.max(1))
+/// Never 0 (RFC 6286).
+fn hashed_router_id(text: &str) -> Ipv4Addr {
+    Ipv4Addr::from(hash(text).max(1))
+}
+
+/// The same for a name or a uid on every machine and in every release: FNV-1a, 32 bits.
+fn hash(text: &str) -> u32 {
+    text.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+}
+
+/// The label a kubelet gives every node.
+fn host_name(node: &str) -> BTreeMap<String, String> {
+    BTreeMap::from([("kubernetes.io/hostname".to_owned(), node.to_owned())])
 }

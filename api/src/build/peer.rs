@@ -1,5 +1,6 @@
 //! BGPPeer to [`Peer`]: this node's sessions.
 
+mod mesh;
 mod neighbor;
 mod session;
 
@@ -20,14 +21,24 @@ const MD5_MAX: usize = 80;
 /// RFC 9003.
 const REASON_MAX: usize = 255;
 
-/// The peers of this node, sorted by name. Those of other nodes are checked and left out.
+/// What the BGPPeers come to on this node.
+pub(super) struct Sessions {
+    /// Sorted by name.
+    pub(super) peers: Vec<Peer>,
+    /// What hardly was meant.
+    pub(super) notes: Vec<String>,
+}
+
+/// The peers of this node. Those of other nodes are checked and left out.
 pub(super) fn peers(
     objects: &[&Object],
     identity: &Identity,
     own_namespace: &str,
     findings: &mut Vec<Finding>,
-) -> Vec<Peer> {
+) -> Sessions {
     let mut peers: Vec<(usize, Peer)> = Vec::new();
+    let mut notes = Vec::new();
+    let mut selected = false;
     for (index, object) in objects.iter().enumerate() {
         let Spec::BGPPeer(spec) = &object.spec else { continue };
         let mut report = Report { object: index, findings };
@@ -37,10 +48,15 @@ pub(super) fn peers(
             spec.node_selector.as_ref(),
             &identity.labels,
         );
+        selected |= ours;
         let password = password(&mut report, spec, own_namespace, objects);
-        let peer = peer(&mut report, &object.name, spec, identity, password);
-        let Some(peer) = peer else { continue };
-        if ours {
+        let Some(peer) = peer(&mut report, &object.name, spec, identity, password) else { continue };
+        if let Some(nodes) = &spec.neighbor.nodes {
+            let (sessions, lines) = mesh::sessions(&mut report, spec, nodes, &peer, identity);
+            selected |= !sessions.is_empty();
+            peers.extend(sessions.into_iter().map(|peer| (index, peer)));
+            notes.extend(lines);
+        } else if ours {
             fits_node(&mut report, &peer, identity);
             peers.push((index, peer));
         }
@@ -48,7 +64,10 @@ pub(super) fn peers(
     neighbor::clashes(&peers, findings);
     let mut peers: Vec<Peer> = peers.into_iter().map(|(_, peer)| peer).collect();
     peers.sort_by(|a, b| a.name.cmp(&b.name));
-    peers
+    if !selected && (identity.in_cluster || !identity.node.pod_blocks.is_empty()) {
+        notes.push("no BGPPeer selects this node: its pods reach only pods of this node".to_owned());
+    }
+    Sessions { peers, notes }
 }
 
 /// All fields are read before the first refusal ends it, so that one run names every mistake.
@@ -60,7 +79,7 @@ fn peer(
     password: Option<Option<Secret>>,
 ) -> Option<Peer> {
     let neighbor = neighbor::neighbor(report, &spec.neighbor);
-    let remote_asn = remote_asn(report, &spec.remote_asn);
+    let remote_asn = remote_asn(report, spec);
     let local_asn = match &spec.local_asn {
         Some(asn) => values::asn(report, "spec.localASN", asn),
         None => Some(identity.node.asn),
@@ -77,10 +96,14 @@ fn peer(
     let families = session::families(report, &spec.families, neighbor.as_ref());
     let next_hop = next_hop(report, spec);
     let paused = paused(report, spec);
+    let listening = identity.listen.as_ref().filter(|_| spec.neighbor.nodes.is_some());
+    if spec.neighbor.nodes.is_some() {
+        mesh::check(report, spec);
+    }
     Some(Peer {
         name: name.into(),
         neighbor: neighbor?,
-        port: spec.neighbor.port.unwrap_or(BGP_PORT),
+        port: spec.neighbor.port.or(listening.map(|listen| listen.port)).unwrap_or(BGP_PORT),
         local_asn: local_asn?,
         remote_asn: remote_asn?,
         source: source?,
@@ -103,8 +126,15 @@ fn optional<T, U>(given: Option<T>, read: impl FnOnce(T) -> Option<U>) -> Option
     given.map_or(Some(None), |given| read(given).map(Some))
 }
 
-fn remote_asn(report: &mut Report<'_>, written: &IntOrText) -> Option<RemoteAsn> {
+fn remote_asn(report: &mut Report<'_>, spec: &BGPPeerSpec) -> Option<RemoteAsn> {
     const WORDS: [&str; 3] = ["external", "internal", "any"];
+    let Some(written) = &spec.remote_asn else {
+        return match spec.neighbor.nodes {
+            // Each node's own takes its place.
+            Some(_) => Some(RemoteAsn::Any),
+            None => report.refuse("spec.remoteASN", "is missing; give a number, external, internal or any"),
+        };
+    };
     let IntOrText::Text(text) = written else {
         return values::asn(report, "spec.remoteASN", written).map(RemoteAsn::Number);
     };
@@ -134,6 +164,8 @@ fn source(report: &mut Report<'_>, spec: &BGPPeerSpec, neighbor: Option<&Neighbo
             return values::interface(report, "spec.sourceInterface", name).map(Source::Interface);
         }
         (None | Some("auto" | "kernel"), None) => return Some(Source::Kernel),
+        // Refused with what can be said of it there.
+        (Some(_), None) if spec.neighbor.nodes.is_some() => return Some(Source::Kernel),
         (Some(literal), None) => literal,
     };
     if literal.parse::<IpAddr>().is_err() {

@@ -12,8 +12,7 @@ pub(super) fn selects(
     selector: Option<&LabelSelector>,
     labels: &BTreeMap<String, String>,
 ) -> bool {
-    let Some(selector) = selector else { return true };
-    for (index, requirement) in selector.match_expressions.iter().enumerate() {
+    for (index, requirement) in selector.iter().flat_map(|one| &one.match_expressions).enumerate() {
         let path = format!("{path}.matchExpressions[{index}]");
         let wants_values = matches!(requirement.operator, SelectorOperator::In | SelectorOperator::NotIn);
         if wants_values && requirement.values.is_empty() {
@@ -23,6 +22,12 @@ pub(super) fn selects(
             report.refuse::<()>(&path, format!("{:?} takes no values; remove them", requirement.operator));
         }
     }
+    matches(selector, labels)
+}
+
+/// The same of a selector that was checked before.
+pub(super) fn matches(selector: Option<&LabelSelector>, labels: &BTreeMap<String, String>) -> bool {
+    let Some(selector) = selector else { return true };
     let wanted = selector.match_labels.iter().all(|(key, value)| labels.get(key) == Some(value));
     wanted
         && selector.match_expressions.iter().all(|requirement| {

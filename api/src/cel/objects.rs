@@ -15,6 +15,16 @@ pub(crate) fn network_config() -> Value {
     .at(".metadata.name")])
 }
 
+/// NetworkConfig's spec.
+pub(crate) fn network_config_spec() -> Value {
+    validations([Rule::new(
+        "!has(self.asn) || !has(self.asnMode) || self.asnMode != 'PerNode'",
+        "is for all nodes, and asnMode PerNode gives each its own; remove one of both",
+    )
+    .at(".asn")
+    .forbidden()])
+}
+
 /// BGPPeer's spec.
 pub(crate) fn bgp_peer() -> Value {
     let neighbor = without_zone("self.neighbor.address");
@@ -73,6 +83,33 @@ pub(crate) fn bgp_peer() -> Value {
         )
         .at(".passive"),
         Rule::new(
+            "has(self.remoteASN) || has(self.neighbor.nodes)",
+            "is missing; give a number, external, internal or any",
+        )
+        .at(".remoteASN")
+        .required(),
+        Rule::new(
+            "!has(self.neighbor.nodes) || !has(self.sourceInterface)",
+            "has no meaning with neighbor.nodes, where the nodes' addresses are the ends; remove it",
+        )
+        .at(".sourceInterface")
+        .forbidden(),
+        Rule::new(
+            "!has(self.neighbor.nodes) || !has(self.sourceAddress) || self.sourceAddress in ['auto', 'kernel']",
+            "is one node's with neighbor.nodes, and every node would take it; use auto or remove it",
+        )
+        .at(".sourceAddress"),
+        Rule::new(
+            "!has(self.neighbor.nodes) || !has(self.nextHop) || self.nextHop != 'Address'",
+            "Address is one node's with neighbor.nodes, and every node would announce it; use Auto or Self",
+        )
+        .at(".nextHop"),
+        Rule::new(
+            "!has(self.neighbor.nodes) || !has(self.passive) || self.passive == 'Auto'",
+            "is the same at both ends with neighbor.nodes, so nobody would answer; use Auto or remove it",
+        )
+        .at(".passive"),
+        Rule::new(
             "!has(self.nextHop) || self.nextHop != 'Address' || has(self.nextHopAddress)",
             "Address needs an address; give nextHopAddress",
         )
@@ -89,9 +126,20 @@ pub(crate) fn bgp_peer() -> Value {
 /// BGPPeer's neighbor: exactly one way to find it.
 pub(crate) fn neighbor() -> Value {
     validations([
-        Rule::new("has(self.address) || has(self.listen)", "names no neighbour; give address or listen")
-            .required(),
+        Rule::new(
+            "has(self.address) || has(self.listen) || has(self.nodes)",
+            "names no neighbour; give address, listen or nodes",
+        )
+        .required(),
         Rule::new("!(has(self.address) && has(self.listen))", "address and listen are both given; keep one"),
+        Rule::new(
+            "!(has(self.address) && has(self.nodes)) || has(self.listen)",
+            "address and nodes are both given; keep one",
+        ),
+        Rule::new(
+            "!(has(self.listen) && has(self.nodes)) || has(self.address)",
+            "listen and nodes are both given; keep one",
+        ),
         Rule::new(
             "!(has(self.port) && has(self.listen))",
             "has no meaning with listen, where the neighbour connects; remove it",

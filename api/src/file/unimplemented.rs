@@ -37,7 +37,6 @@ const FIELDS: &[(&str, &[&str])] = &[
         &[
             "spec.neighbor.interface",
             "spec.neighbor.discover",
-            "spec.neighbor.nodes",
             "spec.neighbor.workloads",
             "spec.localASMode",
             "spec.vrf",
@@ -93,7 +92,10 @@ const FIELDS: &[(&str, &[&str])] = &[
 ];
 
 /// Words of an enumeration that come later.
-const WORDS: &[(&str, &str, &str)] = &[("NetworkConfig", "spec.asnMode", "PerNode")];
+const WORDS: &[(&str, &str, &str)] = &[
+    ("BGPPeer", "spec.neighbor.nodes.topology", "Reflector"),
+    ("BGPPeer", "spec.neighbor.nodes.topology", "Rack"),
+];
 
 /// Whether a field of a kind comes later; `path` is `spec.families[0].addPath`.
 pub(crate) fn field(kind: &str, path: &str) -> bool {

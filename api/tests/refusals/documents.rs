@@ -104,7 +104,7 @@ pub(crate) fn text_and_documents() -> Vec<Row> {
         (
             "no spec",
             resource("kind: BGPPeer\nmetadata: {name: tor}"),
-            &["1: BGPPeer/tor spec: is missing; give at least neighbor, remoteASN"],
+            &["1: BGPPeer/tor spec: is missing; give at least neighbor"],
         ),
         (
             "a spec that is text",
@@ -222,8 +222,8 @@ pub(crate) fn shapes() -> Vec<Row> {
         ),
         (
             "a word that comes later",
-            network("asnMode: PerNode"),
-            &["5: NetworkConfig/default spec.asnMode: PerNode is not implemented yet; use Cluster"],
+            named("BGPPeer", "rr", "neighbor: {nodes: {topology: Reflector}}"),
+            &["5: BGPPeer/rr spec.neighbor.nodes.topology: Reflector is not implemented yet; use Mesh"],
         ),
         (
             "an octal number",

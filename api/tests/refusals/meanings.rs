@@ -104,6 +104,13 @@ pub(crate) fn network_and_node() -> Vec<Row> {
             ],
         ),
         (
+            "an AS number for all beside one for each",
+            network("asn: 65000\nasnMode: PerNode"),
+            &[
+                "5: NetworkConfig/default spec.asn: is for all nodes, and asnMode PerNode gives each its own; remove one of both",
+            ],
+        ),
+        (
             "node addresses",
             named(
                 "NodeNetwork",
@@ -163,7 +170,7 @@ pub(crate) fn peers() -> Vec<Row> {
         (
             "an empty neighbour",
             named("BGPPeer", "tor", "neighbor: {}\nremoteASN: 65000"),
-            &["5: BGPPeer/tor spec.neighbor: names no neighbour; give address or listen"],
+            &["5: BGPPeer/tor spec.neighbor: names no neighbour; give address, listen or nodes"],
         ),
         (
             "two ways to the neighbour",
@@ -173,6 +180,77 @@ pub(crate) fn peers() -> Vec<Row> {
                 "neighbor: {address: 10.0.1.1, listen: {ranges: [10.0.0.0/16]}}\nremoteASN: 65000",
             ),
             &["5: BGPPeer/tor spec.neighbor: address and listen are both given; keep one"],
+        ),
+        (
+            "three ways to the neighbour",
+            named(
+                "BGPPeer",
+                "tor",
+                "neighbor: {address: 10.0.1.1, listen: {ranges: [10.0.0.0/16]}, nodes: {}}\nremoteASN: 65000",
+            ),
+            &["5: BGPPeer/tor spec.neighbor: address and listen are both given; keep one"],
+        ),
+        (
+            "an address and nodes",
+            named("BGPPeer", "tor", "neighbor: {address: 10.0.1.1, nodes: {}}\nremoteASN: 65000"),
+            &["5: BGPPeer/tor spec.neighbor: address and nodes are both given; keep one"],
+        ),
+        (
+            "ranges and nodes",
+            named(
+                "BGPPeer",
+                "tor",
+                "neighbor: {listen: {ranges: [10.0.0.0/16]}, nodes: {}}\nremoteASN: 65000",
+            ),
+            &["5: BGPPeer/tor spec.neighbor: listen and nodes are both given; keep one"],
+        ),
+        (
+            "topologies that come later, and one that does not",
+            documents(&[
+                &named("BGPPeer", "a", "neighbor: {nodes: {topology: Reflector}}"),
+                &named("BGPPeer", "b", "neighbor: {nodes: {topology: Mash}}"),
+            ]),
+            &[
+                "5: BGPPeer/a spec.neighbor.nodes.topology: Reflector is not implemented yet; use Mesh",
+                "11: BGPPeer/b spec.neighbor.nodes.topology: Mash is not allowed; use Mesh",
+            ],
+        ),
+        (
+            "what is one node's, said of sessions between nodes",
+            named(
+                "BGPPeer",
+                "mesh",
+                "neighbor: {nodes: {}}\nsourceAddress: 10.0.0.1\nnextHop: Address\nnextHopAddress: 10.0.0.1\npassive: Always",
+            ),
+            &[
+                "6: BGPPeer/mesh spec.sourceAddress: is one node's with neighbor.nodes, and every node would take it; use auto or remove it",
+                "7: BGPPeer/mesh spec.nextHop: Address is one node's with neighbor.nodes, and every node would announce it; use Auto or Self",
+                "9: BGPPeer/mesh spec.passive: is the same at both ends with neighbor.nodes, so nobody would answer; use Auto or remove it",
+            ],
+        ),
+        (
+            "a source interface of sessions between nodes",
+            named("BGPPeer", "mesh", "neighbor: {nodes: {}}\nsourceInterface: lo"),
+            &[
+                "6: BGPPeer/mesh spec.sourceInterface: has no meaning with neighbor.nodes, where the nodes' addresses are the ends; remove it",
+            ],
+        ),
+        (
+            "two meshes that overlap in several nodes",
+            documents(&[
+                &named("NodeNetwork", "node-1", "addresses: [10.0.0.1]"),
+                &named("NodeNetwork", "node-2", "addresses: [10.0.0.2]"),
+                &named("NodeNetwork", "node-3", "addresses: [10.0.0.3]"),
+                &named("BGPPeer", "one", "neighbor: {nodes: {}}"),
+                &named(
+                    "BGPPeer",
+                    "two",
+                    "neighbor: {nodes: {selector: {matchLabels: {kubernetes.io/hostname: node-1}}}}",
+                ),
+            ]),
+            &[
+                "29: BGPPeer/two spec.neighbor.nodes: 10.0.0.2 is the neighbour of BGPPeer/one too; keep one (first in fabric.yaml:23)",
+            ],
         ),
         (
             "a neighbour that is a prefix",

@@ -1,11 +1,11 @@
 //! How the neighbour is found, and that an incoming connection belongs to one peer only.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::optional;
+use super::{mesh, optional};
 use crate::bgp;
 use crate::build::{Finding, Report, values};
 use crate::desired::{Neighbor, Peer};
@@ -15,9 +15,10 @@ const LISTEN_MAX: u32 = 100;
 
 /// Exactly one way to find the neighbour.
 pub(super) fn neighbor(report: &mut Report<'_>, spec: &bgp::Neighbor) -> Option<Neighbor> {
-    match (&spec.address, &spec.listen) {
-        (Some(address), None) => neighbor_address(report, address),
-        (None, Some(listen)) => {
+    match (&spec.address, &spec.listen, &spec.nodes) {
+        (Some(address), None, None) => neighbor_address(report, address),
+        (None, None, Some(_)) => Some(mesh::anybody()),
+        (None, Some(listen), None) => {
             if spec.port.is_some() {
                 report.refuse::<()>(
                     "spec.neighbor.port",
@@ -27,8 +28,18 @@ pub(super) fn neighbor(report: &mut Report<'_>, spec: &bgp::Neighbor) -> Option<
             let ranges = ranges(report, &listen.ranges);
             Some(Neighbor::Listen { ranges: ranges?, max: listen.max.unwrap_or(LISTEN_MAX) })
         }
-        (None, None) => report.refuse("spec.neighbor", "names no neighbour; give address or listen"),
-        (Some(_), Some(_)) => report.refuse("spec.neighbor", "address and listen are both given; keep one"),
+        (None, None, None) => {
+            report.refuse("spec.neighbor", "names no neighbour; give address, listen or nodes")
+        }
+        (Some(_), Some(_), _) => {
+            report.refuse("spec.neighbor", "address and listen are both given; keep one")
+        }
+        (Some(_), None, Some(_)) => {
+            report.refuse("spec.neighbor", "address and nodes are both given; keep one")
+        }
+        (None, Some(_), Some(_)) => {
+            report.refuse("spec.neighbor", "listen and nodes are both given; keep one")
+        }
     }
 }
 
@@ -80,19 +91,21 @@ fn ranges(report: &mut Report<'_>, written: &[String]) -> Option<Vec<IpNet>> {
 pub(super) fn clashes(peers: &[(usize, Peer)], findings: &mut Vec<Finding>) {
     let mut addresses: HashMap<(IpAddr, Option<&str>), usize> = HashMap::new();
     let mut all_ranges = Vec::new();
+    // Two that overlap in many nodes are named once.
+    let mut said = HashSet::new();
     for (position, (object, peer)) in peers.iter().enumerate() {
         match &peer.neighbor {
             Neighbor::Address { address, interface } => {
                 let key = (*address, interface.as_deref());
                 let first = *addresses.entry(key).or_insert(position);
-                if let Some((other, first)) = peers.get(first).filter(|_| first != position) {
-                    let message =
-                        format!("{address} is the neighbour of BGPPeer/{} too; keep one", show(&first.name));
-                    Report { object: *object, findings }.contradicts(
-                        *other,
-                        "spec.neighbor.address",
-                        message,
-                    );
+                if let Some((other, first)) = peers.get(first).filter(|_| first != position)
+                    && said.insert((*object, *other))
+                {
+                    let first = show(first.resource());
+                    let message = format!("{address} is the neighbour of BGPPeer/{first} too; keep one");
+                    let nodes = peer.resource() != peer.name;
+                    let path = if nodes { "spec.neighbor.nodes" } else { "spec.neighbor.address" };
+                    Report { object: *object, findings }.contradicts(*other, path, message);
                 }
             }
             Neighbor::Listen { ranges, .. } => {
