@@ -121,6 +121,23 @@ fn of_two_that_contradict_each_other_the_newcomer_loses() {
 }
 
 #[test]
+fn an_edit_that_makes_another_object_wrong_is_refused_itself() {
+    let passive = peer("a", "10.0.0.1", json!({ "passive": "Always" }));
+    let config = |port: u16| resource("NetworkConfig", "default", json!({ "listen": { "port": port } }));
+    let own = |address: &str| resource("NodeNetwork", "node-1", json!({ "addresses": [address] }));
+    let good = [config(1179), own("10.0.0.9"), passive.clone()];
+    let before = settle(&good, &[], "node-1");
+    let silent = settle(&[config(0), own("10.0.0.9"), passive.clone()], &before.in_force, "node-1");
+    assert_eq!(silent.desired, before.desired);
+    let problem = "contradicts BGPPeer/a spec.passive: waits for connections, but NetworkConfig's listen.port is 0; give it a port";
+    assert_eq!(silent.verdicts, [refused(true, problem), Verdict::Accepted, Verdict::Accepted]);
+    let taken = settle(&[config(1179), own("10.0.0.1"), passive], &before.in_force, "node-1");
+    assert_eq!(taken.desired, before.desired);
+    let problem = "contradicts BGPPeer/a spec.neighbor.address: 10.0.0.1 is this node's own; leave the node out with nodeSelector";
+    assert_eq!(taken.verdicts, [Verdict::Accepted, refused(true, problem), Verdict::Accepted]);
+}
+
+#[test]
 fn one_that_contradicts_an_object_refused_for_itself_is_in_force() {
     let bad = peer("a", "10.0.0.1", json!({ "timers": { "hold": "2s" } }));
     let settled = settle(&[bad, peer("b", "10.0.0.1", json!({}))], &[], "node-1");

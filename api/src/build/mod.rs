@@ -108,6 +108,8 @@ pub struct Finding {
     pub missing: bool,
     /// Index of the object it names, when the fault lies in there.
     pub inside: Option<usize>,
+    /// Index of an object that makes wrong what is right without it.
+    pub depends: Option<usize>,
 }
 
 /// Where the mistakes of one object go.
@@ -126,6 +128,7 @@ impl Report<'_> {
             other: None,
             missing: false,
             inside: None,
+            depends: None,
         });
         None
     }
@@ -146,6 +149,14 @@ impl Report<'_> {
             finding.inside = Some(inside);
         }
         None
+    }
+
+    /// Records a mistake that is one only because of what `depends` says.
+    fn clashes(&mut self, depends: Option<usize>, path: &str, message: impl Into<String>) {
+        self.refuse::<()>(path, message);
+        if let Some(finding) = self.findings.last_mut() {
+            finding.depends = depends;
+        }
     }
 
     /// Records a contradiction with another object.

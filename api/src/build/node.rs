@@ -25,6 +25,10 @@ pub(super) struct Identity {
     pub(super) others: BTreeMap<String, Other>,
     /// AS number of nodes without one of their own.
     asn: Asn,
+    /// Index of NetworkConfig.
+    pub(super) config: Option<usize>,
+    /// Index of the object that gave this node's addresses.
+    pub(super) addresses_from: Option<usize>,
     /// Pods get their blocks from the cluster, whose ranges nobody said.
     pub(super) in_cluster: bool,
     pub(super) transit: bool,
@@ -94,6 +98,8 @@ pub(super) fn identity(objects: &[&Object], name: &str, findings: &mut Vec<Findi
         labels: host_name(name),
         others: BTreeMap::new(),
         asn: Asn::Cluster(DEFAULT_ASN),
+        config: None,
+        addresses_from: None,
         in_cluster: false,
         transit: false,
         listen: Some(Listen { port: BGP_PORT, addresses: Vec::new() }),
@@ -118,6 +124,7 @@ pub(super) fn identity(objects: &[&Object], name: &str, findings: &mut Vec<Findi
                 );
                 report.refuse::<()>("metadata.name", message);
             }
+            identity.config = Some(index);
             cluster_router_id = cluster_defaults(&mut report, spec, &mut identity);
         }
     }
@@ -129,6 +136,7 @@ pub(super) fn identity(objects: &[&Object], name: &str, findings: &mut Vec<Findi
             if object.name == name {
                 identity.node.asn = overrides.asn.unwrap_or(identity.node.asn);
                 own_router_id = overrides.router_id;
+                identity.addresses_from = Some(index);
                 identity.node.addresses = overrides.addresses;
                 identity.node.pod_blocks = overrides.pod_blocks.iter().map(|(block, _)| *block).collect();
                 identity.labels.extend(spec.labels.clone());
@@ -160,6 +168,7 @@ pub(super) fn identity(objects: &[&Object], name: &str, findings: &mut Vec<Findi
         }
     }
     identity.node.pod_blocks.sort();
+    identity.node.pod_blocks.dedup();
     once_in_the_cluster(&mut blocks, findings);
     let first_ipv4 = identity.node.addresses.iter().find_map(|address| match address {
         IpAddr::V4(v4) => Some(*v4),
@@ -293,6 +302,7 @@ fn from_cluster(report: &mut Report<'_>, facts: &NodeFacts, identity: &mut Ident
     identity.labels.extend(facts.labels.clone());
     if identity.node.addresses.is_empty() {
         identity.node.addresses = addresses(report, "status.addresses", &facts.addresses, false);
+        identity.addresses_from = Some(report.object);
     }
     if !facts.uid.is_empty() {
         identity.node.router_id = hashed_router_id(&facts.uid);

@@ -307,7 +307,8 @@ fn fits_node(report: &mut Report<'_>, peer: &Peer, identity: &Identity) {
         } else {
             "spec.passive"
         };
-        report.refuse::<()>(
+        report.clashes(
+            identity.config,
             path,
             "waits for connections, but NetworkConfig's listen.port is 0; give it a port",
         );
@@ -316,7 +317,7 @@ fn fits_node(report: &mut Report<'_>, peer: &Peer, identity: &Identity) {
         && identity.node.addresses.contains(address)
     {
         let message = format!("{address} is this node's own; leave the node out with nodeSelector");
-        report.refuse::<()>("spec.neighbor.address", message);
+        report.clashes(identity.addresses_from, "spec.neighbor.address", message);
     }
 }
 

@@ -6,7 +6,7 @@
 //! round some object steps back, from its current version to its last good one and from there out.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use super::{Finding, Object, Spec, assemble, peer};
 use crate::desired::DesiredState;
@@ -54,9 +54,9 @@ pub fn settle(current: &[Object], last_good: &[Object], node: &str) -> Settled {
         let order = candidates.order();
         let objects: Vec<&Object> =
             order.iter().filter_map(|place| candidates.all.get(*place)).map(|one| &*one.version).collect();
-        let (desired, mut findings) = assemble(&objects, node, &candidates.namespace);
-        candidates.rename(&order, &mut findings);
-        if !candidates.step_back(&findings) {
+        let (desired, findings) = assemble(&objects, node, &candidates.namespace);
+        let faults = candidates.faults(&order, &findings);
+        if !candidates.step_back(&faults) {
             return candidates.settled(desired, current.len());
         }
     }
@@ -80,6 +80,17 @@ enum Standing {
     Changed,
     /// Neither.
     Out,
+}
+
+/// A finding against the object that is to step back for it. Objects are named by their place among the candidates.
+struct Fault {
+    object: usize,
+    /// The object it is at odds with.
+    rival: Option<usize>,
+    /// The object it names, which lacks something.
+    inside: Option<usize>,
+    missing: bool,
+    said: String,
 }
 
 struct Candidate<'a> {
@@ -131,44 +142,66 @@ impl<'a> Candidates<'a> {
         order
     }
 
-    /// Findings name objects by their place in `order`; from here on, by their place here.
-    fn rename(&self, order: &[usize], findings: &mut Vec<Finding>) {
-        let place = |index: usize| order.get(index).copied().unwrap_or(index);
-        for finding in findings.iter_mut() {
-            finding.object = place(finding.object);
-            finding.other = finding.other.map(place);
-            finding.inside = finding.inside.map(place);
+    /// Findings name objects by their place in `order`, faults by their place here.
+    fn faults(&self, order: &[usize], findings: &[Finding]) -> Vec<Fault> {
+        let mut faults: Vec<Fault> =
+            findings.iter().filter_map(|finding| self.fault(order, finding)).collect();
+        faults.sort_by_key(|fault| fault.object);
+        faults
+    }
+
+    fn fault(&self, order: &[usize], finding: &Finding) -> Option<Fault> {
+        let named = |index: usize| {
+            let object = &self.all.get(*order.get(index)?)?.version;
+            Some(format!("{}/{}", object.spec.kind(), object.name))
+        };
+        let rival = finding.other.or(finding.depends);
+        let (at, rival, said) = match rival.filter(|rival| *rival > finding.object) {
+            // Found on the one that stands earlier, and so is right.
+            Some(later) => {
+                let said = format!("contradicts {} {}", named(finding.object)?, finding.path);
+                (later, Some(finding.object), said)
+            }
+            None => (finding.object, rival, finding.path.clone()),
+        };
+        let mut said = format!("{said}: {}", finding.message);
+        if let Some(other) = finding.other.filter(|_| at == finding.object) {
+            said += &format!(" (first in {})", named(other)?);
         }
+        let place = |index: usize| order.get(index).copied();
+        let fault = Fault {
+            object: place(at)?,
+            rival: rival.and_then(place),
+            inside: finding.inside.and_then(place),
+            missing: finding.missing,
+            said,
+        };
         // What is out is named, so that references to it are not missing; what it says counts for nothing.
-        let out = |index| self.all.get(index).is_none_or(|one: &Candidate<'_>| one.standing == Standing::Out);
-        findings.retain(|finding| !out(finding.object) && !finding.other.is_some_and(out));
-        findings.sort_by_key(|finding| finding.object);
+        let out = |place: usize| self.all.get(place).is_none_or(|one| one.standing == Standing::Out);
+        (!out(fault.object) && !fault.rival.is_some_and(out)).then_some(fault)
     }
 
     /// Lets the objects at fault step back: first those wrong in themselves, then those that lack another, then
     /// those that contradict another, since an earlier step may be all that is needed. False: nothing is left to do.
-    fn step_back(&mut self, findings: &[Finding]) -> bool {
-        let wrong =
-            |finding: &&Finding| !finding.missing && finding.inside.is_none() && finding.other.is_none();
-        let lacking = |finding: &&Finding| finding.missing || finding.inside.is_some();
-        self.refuse(findings.iter().filter(wrong))
-            || self.find_what_is_lacking(findings.iter().filter(lacking))
-            || self.refuse(findings.iter().filter(|finding| finding.other.is_some()))
+    fn step_back(&mut self, faults: &[Fault]) -> bool {
+        let lacking = |fault: &&Fault| fault.missing || fault.inside.is_some();
+        let wrong = |fault: &&Fault| !lacking(fault) && fault.rival.is_none();
+        self.refuse(faults.iter().filter(wrong))
+            || self.find_what_is_lacking(faults.iter().filter(lacking))
+            || self.refuse(faults.iter().filter(|fault| fault.rival.is_some()))
     }
 
-    fn refuse<'f>(&mut self, findings: impl Iterator<Item = &'f Finding>) -> bool {
-        let mut stepped: Vec<usize> = Vec::new();
-        for finding in findings {
-            // The other may be right once this round's refusals are out of the way.
-            if finding.other.is_some_and(|other| stepped.contains(&other)) {
+    fn refuse<'f>(&mut self, faults: impl Iterator<Item = &'f Fault>) -> bool {
+        let mut stepped: BTreeSet<usize> = BTreeSet::new();
+        for fault in faults {
+            // It may be right once this round's refusals are out of the way.
+            if fault.rival.is_some_and(|rival| stepped.contains(&rival)) {
                 continue;
             }
-            let said = self.said(finding);
-            let Some(candidate) = self.all.get_mut(finding.object) else { continue };
-            candidate.blame(said);
-            if stepped.last() != Some(&finding.object) {
+            let Some(candidate) = self.all.get_mut(fault.object) else { continue };
+            candidate.blame(&fault.said);
+            if stepped.insert(fault.object) {
                 candidate.step_back();
-                stepped.push(finding.object);
             }
         }
         !stepped.is_empty()
@@ -176,23 +209,19 @@ impl<'a> Candidates<'a> {
 
     /// What an object names and is not there: a Secret as it was last, else the object as it was, which named
     /// another. Without either it is left as it is: the state does without what it names.
-    fn find_what_is_lacking<'f>(&mut self, findings: impl Iterator<Item = &'f Finding> + Clone) -> bool {
-        for finding in findings.clone() {
-            let said = self.said(finding);
-            if let Some(candidate) = self.all.get_mut(finding.object) {
-                candidate.blame(said);
-            }
-        }
+    fn find_what_is_lacking<'f>(&mut self, faults: impl Iterator<Item = &'f Fault> + Clone) -> bool {
         let mut found = false;
-        for finding in findings.clone() {
-            let said = self.said(finding);
-            if let Some(secret) = finding.inside.and_then(|inside| self.all.get_mut(inside))
+        for fault in faults.clone() {
+            if let Some(candidate) = self.all.get_mut(fault.object) {
+                candidate.blame(&fault.said);
+            }
+            if let Some(secret) = fault.inside.and_then(|inside| self.all.get_mut(inside))
                 && secret.can_be_as_it_was()
             {
-                secret.blame(said);
+                secret.blame(&fault.said);
                 secret.step_back();
                 found = true;
-            } else if let Some(secret) = self.gone_secret(finding) {
+            } else if let Some(secret) = self.gone_secret(fault) {
                 self.all.push(Candidate::kept(secret));
                 found = true;
             }
@@ -201,8 +230,8 @@ impl<'a> Candidates<'a> {
         if found {
             return true;
         }
-        for finding in findings {
-            if let Some(candidate) = self.all.get_mut(finding.object)
+        for fault in faults {
+            if let Some(candidate) = self.all.get_mut(fault.object)
                 && candidate.can_be_as_it_was()
             {
                 candidate.step_back();
@@ -213,20 +242,12 @@ impl<'a> Candidates<'a> {
     }
 
     /// The last good Secret that a session lacks, once.
-    fn gone_secret(&mut self, finding: &Finding) -> Option<&'a Object> {
-        let candidate = self.all.get(finding.object).filter(|_| finding.missing)?;
+    fn gone_secret(&mut self, fault: &Fault) -> Option<&'a Object> {
+        let candidate = self.all.get(fault.object).filter(|_| fault.missing)?;
         let Spec::BGPPeer(spec) = &candidate.version.spec else { return None };
         let reference = spec.auth.as_ref()?.md5_secret_ref.as_ref()?;
         let elsewhere = reference.namespace.as_ref().is_some_and(|namespace| *namespace != self.namespace);
         if elsewhere { None } else { self.gone.remove(&("Secret", reference.name.clone())) }
-    }
-
-    fn said(&self, finding: &Finding) -> String {
-        let mut said = format!("{}: {}", finding.path, finding.message);
-        if let Some(other) = finding.other.and_then(|other| self.all.get(other)) {
-            said += &format!(" (first in {}/{})", other.version.spec.kind(), other.version.name);
-        }
-        said
     }
 
     fn settled(self, desired: DesiredState, current: usize) -> Settled {
@@ -261,9 +282,9 @@ impl<'a> Candidate<'a> {
         };
     }
 
-    fn blame(&mut self, said: String) {
-        if !self.problems.contains(&said) {
-            self.problems.push(said);
+    fn blame(&mut self, said: &str) {
+        if !self.problems.iter().any(|problem| problem == said) {
+            self.problems.push(said.to_owned());
         }
     }
 
