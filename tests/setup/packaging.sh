@@ -13,7 +13,6 @@ set -eu
 source=$(cd "$(dirname "$0")/packaging" && pwd)
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/towpath
 packages="buildah libgpgme11 libassuan0 libsubid4 libgpg-error0 libseccomp2"
-PATH=$PATH:/usr/local/go/bin
 export LC_ALL=C CGO_ENABLED=0 GOFLAGS="${GOFLAGS-} -trimpath -buildvcs=false"
 
 say() { echo "setup: $*" >&2; }
@@ -29,9 +28,9 @@ case ${1-} in
 *) die "unknown argument '$1'; usage: packaging.sh [--where]" ;;
 esac
 
-remedy="install Go 1.26 or newer (https://go.dev/dl)"
-command -v go >/dev/null || die "go is not on PATH, and helm is built from its module; $remedy"
-version=$(cd "$source" && go env GOVERSION) || die "go cannot read $source/go.mod (see above); $remedy"
+gobin=$("$source/../go.sh") || exit 1
+PATH=$gobin:$PATH
+version=$(cd "$source" && go env GOVERSION) || die "go cannot read $source/go.mod (see above)"
 
 hash=$( (echo "$version $(dpkg --print-architecture)" && cd "$source" && sha256sum go.mod go.sum ../packaging.sh) |
     sha256sum | cut -c1-12)

@@ -11,6 +11,7 @@ pub mod fabric;
 pub mod feeder;
 pub mod interop;
 pub mod kube;
+pub mod packaging;
 pub mod rack;
 pub mod sandbox;
 pub mod speakers;
