@@ -35,7 +35,6 @@ pub struct Loaded {
     /// For `towpath status`.
     pub status: ConfigStatus,
     /// What the API server said; `None`: the configuration comes from files.
-    #[expect(dead_code, reason = "for what reports to the API server")]
     pub(crate) cluster: Option<Arc<ClusterView>>,
 }
 

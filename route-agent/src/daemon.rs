@@ -83,13 +83,13 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     });
     let waiting = |why| drop(stage.send_replace(Stage::Waiting(why)));
     let begun = tokio::select! {
-        begun = begin(options.configuration, options.node, &options.state_dir, waiting) => begun,
+        begun = begin(options.configuration, options.node.clone(), &options.state_dir, waiting) => begun,
         () = signals.end() => {
             info!("stopped before there was a configuration");
             return Ok(());
         }
     };
-    let (first, follow) = begun?;
+    let (first, follow, api) = begun?;
     let desired = Arc::clone(&first.desired);
     let (loaded, configuration) = watch::channel(first);
 
@@ -120,8 +120,17 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         speaker_problems: problems,
         speaker: speaker.clone(),
         fib: fib.clone(),
-        pods,
+        pods: pods.clone(),
     };
+    // Nothing is sent: it closes when reports have nothing left to do.
+    let (unfinished, mut finished) = mpsc::channel(1);
+    match api {
+        None => drop(unfinished),
+        Some(api) => {
+            let (loaded, speaker, fib) = (configuration.clone(), speaker.clone(), fib.clone());
+            tasks.spawn(cluster::report::run(api, options.node, loaded, speaker, fib, pods, unfinished));
+        }
+    }
     tasks.spawn(pods_task);
     tasks.spawn(follow(loaded, reloads));
     tasks.spawn(local::run(configuration.clone(), speaker.clone(), fib.clone()));
@@ -144,6 +153,9 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         );
     }
     tasks.shutdown().await;
+    if timeout(REPORT_LIMIT, finished.recv()).await.is_err() {
+        info!("the API server is not told of the end");
+    }
     if speaker_part.runs() && !matches!(timeout(END_LIMIT, speaker.stop(Ending::Restart)).await, Ok(Ok(()))) {
         warn!("the speaker takes no orders any more");
     }
@@ -165,13 +177,13 @@ type Follow = Box<
     dyn FnOnce(watch::Sender<Loaded>, mpsc::Receiver<()>) -> BoxFuture<'static, anyhow::Result<()>> + Send,
 >;
 
-/// The first configuration, and how to go on. `waiting` hears what is waited for, if anything.
+/// The first configuration, how to go on, and where to report to. `waiting` hears what is waited for, if anything.
 async fn begin(
     configuration: Configuration,
     node: String,
     state_dir: &Path,
     waiting: impl Fn(String),
-) -> anyhow::Result<(Loaded, Follow)> {
+) -> anyhow::Result<(Loaded, Follow, Option<Api>)> {
     match configuration {
         Configuration::Files(files) => {
             let source = Source::new(files, node, state_dir);
@@ -182,16 +194,16 @@ async fn begin(
             .await
             .context("reading the configuration")?;
             let follow: Follow = Box::new(|loaded, reloads| source.follow(loaded, reloads).boxed());
-            Ok((first?, follow))
+            Ok((first?, follow, None))
         }
         Configuration::Cluster(options) => {
             let api = Api::open(&options).await.context("the way to the API server")?;
-            let (mut source, keep) = cluster::source::Source::start(api, node, state_dir).await?;
+            let (mut source, keep) = cluster::source::Source::start(api.clone(), node, state_dir).await?;
             let first = source.first(waiting).await?;
             let follow: Follow = Box::new(|loaded, _| {
                 async { tokio::try_join!(source.follow(loaded), keep).map(|_| ()) }.boxed()
             });
-            Ok((first, follow))
+            Ok((first, follow, Some(api)))
         }
     }
 }
@@ -226,6 +238,9 @@ async fn apply(
 
 /// How long a part may take to end; the FIB's own limit is below it.
 const END_LIMIT: Duration = Duration::from_secs(15);
+
+/// How long the API server may take to hear of the end.
+const REPORT_LIMIT: Duration = Duration::from_secs(1);
 
 /// Sockets, one for each peer and connection, may be many more than the usual 1024.
 fn raise_file_limit() {

@@ -25,6 +25,7 @@ use crate::desired::{DesiredState, Secret};
 use crate::network::{IPPoolSpec, NetworkConfigSpec, NodeNetworkSpec};
 use crate::problem::show;
 
+pub use self::node::asn_of_node;
 pub use self::settle::{Settled, Verdict, settle};
 
 /// One resource.

@@ -53,14 +53,19 @@ enum Asn {
 }
 
 impl Asn {
-    /// Of RFC 6996's private numbers of four octets, those from 4200000000 on.
     fn of(self, node: &str) -> u32 {
-        const FIRST: u32 = 4_200_000_000;
         match self {
             Self::Cluster(asn) => asn,
-            Self::PerNode => FIRST + (hash(node) & 0xff_ffff),
+            Self::PerNode => asn_of_node(node),
         }
     }
+}
+
+/// The AS number that `asnMode: PerNode` gives a node: of RFC 6996's private numbers of four octets, one from
+/// 4200000000 on. It is made of the name, so two nodes may have the same.
+pub fn asn_of_node(node: &str) -> u32 {
+    const FIRST: u32 = 4_200_000_000;
+    FIRST + (hash(node) & 0xff_ffff)
 }
 
 impl Identity {

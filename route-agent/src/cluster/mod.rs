@@ -12,6 +12,7 @@
 pub(crate) mod client;
 mod gather;
 mod keep;
+pub(crate) mod report;
 pub(crate) mod source;
 mod topic;
 mod watch;

@@ -77,6 +77,16 @@ impl Topology {
         self.links.get(&ifindex)
     }
 
+    /// The interface with the longest connected subnet around `address`, whether it can be used now or not.
+    pub(crate) fn towards(&self, address: IpAddr) -> Option<u32> {
+        let holds = |ours: &&Address| ours.connected && ours.subnet.contains(&address);
+        self.addresses
+            .iter()
+            .filter(holds)
+            .max_by_key(|ours| ours.subnet.prefix_len())
+            .map(|ours| ours.ifindex)
+    }
+
     /// Largest packet of an interface, in octets.
     pub fn mtu_bytes(&self, ifindex: u32) -> Option<u32> {
         self.links.get(&ifindex).map(|link| link.mtu_bytes).filter(|mtu| *mtu > 0)
