@@ -16,14 +16,14 @@ export TOWPATH_CNI := $(PLUGIN)/towpath-cni
 
 # Labs make network namespaces and need root. Building does not: with sudo only the programs run as root.
 ifneq ($(shell id -u),0)
-ROOT := sudo --preserve-env=HOME,PATH,XDG_CACHE_HOME,TOWPATH_BIN,TOWPATH_CNI,TOWPATH_IMAGE,TOWPATH_TOOLS,TOWPATH_CLUSTER,TOWPATH_CHAOS_FIRST,TOWPATH_CHAOS_SEEDS,TOWPATH_INTEROP_RESULTS
+ROOT := sudo --preserve-env=HOME,PATH,XDG_CACHE_HOME,TOWPATH_BIN,TOWPATH_CNI,TOWPATH_IMAGE,TOWPATH_TOOLS,TOWPATH_CLUSTER,TOWPATH_CHAOS_FIRST,TOWPATH_CHAOS_SEEDS,TOWPATH_OUTAGE,TOWPATH_INTEROP_RESULTS
 export CARGO_TARGET_$(shell tr 'a-z-' 'A-Z_' <<<'$(HOST)')_RUNNER := $(ROOT)
 endif
 
-.PHONY: help setup setup-demo build plugin floor image-files image demo test unit labs test-chaos interop lint doc bench bench-cni fuzz-smoke crds ci
+.PHONY: help setup setup-demo build plugin floor image-files image demo test unit labs test-chaos cluster cluster-down test-cluster conformance interop lint doc bench bench-cni fuzz-smoke crds ci
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## fetch or build what the tests need: tools, other daemons unpacked beside the system, containerd 2, Kubernetes, helm
 	@tests/setup/packages.sh
@@ -84,6 +84,22 @@ labs: setup build image ## real daemons and a real kernel in namespaces
 test-chaos: setup build ## the chaos example with 20 seeds in a row; a failing one is named
 	export TOWPATH_TOOLS="$$(tests/setup/packages.sh)" TOWPATH_CHAOS_FIRST=$(or $(FIRST),1) TOWPATH_CHAOS_SEEDS=$(or $(SEEDS),20) && \
 	  cargo test --release --locked -p towpath-tests --test chaos -- --nocapture
+
+cluster: setup build image ## a real Kubernetes of three nodes in namespaces, with towpath; stays up until cluster-down
+	export TOWPATH_TOOLS="$$(tests/setup/packages.sh)" TOWPATH_CLUSTER="$$(tests/setup/cluster.sh --where)" && \
+	  $(ROOT) $(BIN)/towpath-cluster up $(CLUSTER)
+
+cluster-down: ## takes it down; nothing of it stays
+	$(ROOT) $(BIN)/towpath-cluster down
+
+test-cluster: setup build image ## everything about clusters: other families and proxies, long outages (OUTAGE=600 seconds)
+	export TOWPATH_TOOLS="$$(tests/setup/packages.sh)" TOWPATH_CLUSTER="$$(tests/setup/cluster.sh --where)" \
+	  TOWPATH_OUTAGE=$(or $(OUTAGE),600) && \
+	  cargo test --release --locked -p towpath-tests --test 'kube_*' -- --test-threads=1 --nocapture --include-ignored
+
+conformance: setup build image ## the upstream end-to-end tests of pod networks; writes docs/conformance.md
+	export TOWPATH_TOOLS="$$(tests/setup/packages.sh)" TOWPATH_CLUSTER="$$(tests/setup/cluster.sh --e2e)" && \
+	  $(ROOT) $(BIN)/towpath-conformance --write docs/conformance.md
 
 interop: setup build ## every cell of the interoperability matrix; writes docs/interop.md when all are as declared
 	rm -rf $(CACHE)/interop && mkdir -p $(CACHE)/interop

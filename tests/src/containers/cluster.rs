@@ -173,14 +173,15 @@ impl Drop for Cluster {
             eprintln!("taking {} down: {error}", self.name);
         }
         // cgroups outlive their processes, and belong to no namespace of the lab.
-        if let Err(error) = remove_cgroups(Path::new("/sys/fs/cgroup"), &self.name) {
+        if let Err(error) = remove_cgroups(&self.name) {
             eprintln!("removing the cgroups {}: {error}", self.name);
         }
     }
 }
 
 /// Removes the cgroups called `name` of every hierarchy (cgroup v1 mounts one per controller, v2 a single one).
-fn remove_cgroups(root: &Path, name: &str) -> std::io::Result<()> {
+pub(crate) fn remove_cgroups(name: &str) -> std::io::Result<()> {
+    let root = Path::new("/sys/fs/cgroup");
     let hierarchies = fs::read_dir(root)?.filter_map(|entry| entry.ok().map(|entry| entry.path()));
     for hierarchy in hierarchies.chain([root.to_owned()]) {
         let ours = hierarchy.join(name);

@@ -279,6 +279,10 @@ impl ApiServer {
         programs.map(Program::last_words).collect::<Vec<_>>().join("\n")
     }
 
+    pub(super) fn pki(&self) -> &Pki {
+        &self.pki
+    }
+
     pub(super) fn path(&self, file: &str) -> PathBuf {
         self.folder.path().join(file)
     }
