@@ -122,7 +122,64 @@ fn edit(object: &mut Value, which: prop::sample::Index, name: &str, value: Optio
     };
 }
 
+/// Trees of what means something to some part of the reader.
+fn any_json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        "[a-z0-9.:/%=]{0,12}".prop_map(Value::from),
+    ];
+    let names = [
+        "metadata",
+        "name",
+        "uid",
+        "labels",
+        "spec",
+        "status",
+        "data",
+        "addresses",
+        "type",
+        "podCIDRs",
+        "podCIDR",
+        "neighbor",
+        "nodes",
+        "selector",
+        "matchLabels",
+        "matchExpressions",
+        "families",
+        "source",
+        "static",
+        "cidrs",
+    ];
+    leaf.prop_recursive(5, 60, 6, move |inner| {
+        let name = prop::sample::select(names.to_vec());
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::vec((name, inner), 0..6).prop_map(|fields| fields
+                .into_iter()
+                .map(|(name, value)| (name.to_owned(), value))
+                .collect()),
+        ]
+    })
+}
+
 proptest! {
+    #[test]
+    fn any_json_of_any_kind_gets_an_answer(
+        kind in prop::sample::select(vec!["NetworkConfig", "NodeNetwork", "BGPPeer", "Advertisement", "IPPool", "Node", "Secret", "Pod"]),
+        mut json in any_json(),
+    ) {
+        if let Some(fields) = json.as_object_mut() {
+            fields.insert("kind".to_owned(), json!(kind));
+        }
+        match object(&json) {
+            Ok(read) => prop_assert_eq!(settle(&[read], &[], "node-1").verdicts.len(), 1),
+            Err(unreadable) => prop_assert!(!unreadable.problems.is_empty()),
+        }
+    }
+
     #[test]
     fn an_edit_that_breaks_one_object_leaves_everything_as_it_was(
         which in any::<prop::sample::Index>(),

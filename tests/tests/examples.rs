@@ -42,6 +42,7 @@ examples! {
     two_tor: "two-tor",
     clos: "clos",
     ipv6_only_fabric: "ipv6-only-fabric",
+    flat_l2: "flat-l2",
     static_vip: "static-vip",
     two_clusters: "two-clusters",
     multi_vendor: "multi-vendor",
