@@ -54,6 +54,8 @@ pub struct Agent {
     netns: Netns,
     node: String,
     folder: tempfile::TempDir,
+    /// Where its configuration comes from, as the command line says it; empty: from files.
+    source: Vec<String>,
     running: Option<Running>,
 }
 
@@ -83,10 +85,23 @@ impl Agent {
     pub fn prepare(netns: &Netns, files: &[(&str, &str)], node: &str) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("towpath-agent-").tempdir()?;
         std::fs::create_dir(folder.path().join("config"))?;
-        let agent = Self { netns: netns.clone(), node: node.to_owned(), folder, running: None };
+        let agent =
+            Self { netns: netns.clone(), node: node.to_owned(), folder, source: Vec::new(), running: None };
         for (name, text) in files {
             agent.write(name, text)?;
         }
+        Ok(agent)
+    }
+
+    /// A daemon that takes its configuration from the API server behind `kubeconfig`, not started yet. It answers as
+    /// soon as it runs, also when it has to wait for the server.
+    ///
+    /// # Errors
+    /// When its folder cannot be made.
+    pub fn in_cluster(netns: &Netns, kubeconfig: &Path, node: &str) -> anyhow::Result<Self> {
+        let mut agent = Self::prepare(netns, &[], node)?;
+        let kubeconfig = kubeconfig.display().to_string();
+        agent.source = vec!["--cluster".to_owned(), "--kubeconfig".to_owned(), kubeconfig];
         Ok(agent)
     }
 
@@ -114,8 +129,7 @@ impl Agent {
         let daemon = self.netns.run(|| {
             Command::new(towpath()?)
                 .arg("agent")
-                .arg("--file")
-                .arg(self.config())
+                .args(self.source())
                 .args(["--node", &self.node])
                 .arg("--socket")
                 .arg(self.socket())
@@ -142,6 +156,14 @@ impl Agent {
             .context("starting the guard of a daemon")?;
         self.running = Some(Running { daemon, guard });
         Ok(())
+    }
+
+    fn source(&self) -> Vec<String> {
+        if self.source.is_empty() {
+            vec!["--file".to_owned(), self.config().display().to_string()]
+        } else {
+            self.source.clone()
+        }
     }
 
     /// How the daemon ended by itself, once it has.
