@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use api::desired::LogLevel;
 use clap::Args;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use cni::ready::BOOT_ID_PATH;
 use route_agent::cluster;
 use route_agent::daemon::{self, Configuration, Options};
@@ -51,7 +52,7 @@ pub(crate) struct AgentArgs {
     #[arg(long)]
     ready_file: Option<PathBuf>,
     /// Where container runtimes look for a conflist; it is written when this node has pod blocks and is ready. Empty: never.
-    #[arg(long, default_value = "/etc/cni/net.d")]
+    #[arg(long, default_value = "/etc/cni/net.d", value_parser = OsStringValueParser::new().map(PathBuf::from))]
     cni_conf_dir: PathBuf,
     /// Where container runtimes look for CNI plugins.
     #[arg(long, default_value = "/opt/cni/bin")]
