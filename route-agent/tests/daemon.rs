@@ -58,6 +58,8 @@ impl Daemon {
             .arg(folder.join(format!("{name}.sock")))
             .arg("--state-dir")
             .arg(folder.join(format!("{name}.state")))
+            // Never the machine's own.
+            .args(["--cni-conf-dir", ""])
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
@@ -136,5 +138,25 @@ fn a_state_folder_serves_one_daemon_also_across_namespaces() {
         assert_eq!(daemon.ended(), Some(1));
         let said = fs::read_to_string(folder.join("first.log")).unwrap();
         assert!(said.contains("--state-dir"), "{said}");
+    });
+}
+
+#[test]
+fn probes_ask_for_life_start_and_readiness() {
+    in_namespace(|folder| {
+        let health = |probe: &[&str]| {
+            let socket = folder.join("first.sock");
+            Command::new(TOWPATH).arg("health").args(probe).arg("--socket").arg(socket).output().unwrap()
+        };
+        assert!(!health(&["--live"]).status.success(), "nobody is there");
+        let mut daemon = Daemon::start(folder, "first");
+        for probe in [&["--live"][..], &["--started"], &["--ready"], &[]] {
+            until("a healthy daemon", || health(probe).status.success());
+        }
+        assert_eq!(String::from_utf8_lossy(&health(&[]).stdout), "ok\n");
+        assert_eq!(health(&["--live", "--ready"]).status.code(), Some(2), "one question at a time");
+        daemon.signal(Signal::TERM);
+        assert_eq!(daemon.ended(), Some(0));
+        assert!(!health(&["--live"]).status.success());
     });
 }

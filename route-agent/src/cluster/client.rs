@@ -10,8 +10,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, anyhow, bail, ensure};
+use http::header::USER_AGENT;
 use http::uri::{PathAndQuery, Scheme};
-use http::{Method, Request, Response, Uri};
+use http::{HeaderValue, Method, Request, Response, Uri};
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -33,6 +34,9 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 const PING_EVERY: Duration = Duration::from_secs(15);
 /// How long an answer to that may take.
 const PING_LIMIT: Duration = Duration::from_secs(10);
+
+/// In the API server's audit log.
+const AGENT: &str = concat!("towpath/", env!("CARGO_PKG_VERSION"));
 
 /// The door to the API server.
 #[derive(Clone)]
@@ -187,7 +191,8 @@ impl Addresses {
     where
         S: Service<Request<Body>, Response = Response<B>, Error = BoxError> + Clone,
     {
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
+        parts.headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
         let method = parts.method.clone();
         let count = self.servers.len();
         let first = self.current.load(Ordering::Relaxed);
@@ -261,4 +266,71 @@ fn at(server: &Uri, request: &Uri) -> Result<Uri, http::Error> {
 /// As an operator writes it.
 fn shown(server: &Uri) -> String {
     server.to_string().trim_end_matches('/').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[test]
+    fn an_address_may_be_short_and_must_be_one() {
+        for (text, expected) in [
+            ("10.0.1.1:6443", "https://10.0.1.1:6443/"),
+            ("https://[fd00::1]:6443", "https://[fd00::1]:6443/"),
+            ("api.example.com", "https://api.example.com/"),
+        ] {
+            assert_eq!(address(text).unwrap().to_string(), expected);
+        }
+        for text in ["http://10.0.1.1", "https://10.0.1.1/prefix", "https://", "10.0.1.1:port"] {
+            let refused = address(text).unwrap_err().to_string();
+            assert!(refused.contains(text) && refused.contains("https://ADDRESS:PORT"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_request_keeps_its_path_behind_that_of_the_server() {
+        let request: Uri = "/api/v1/nodes?watch=1".parse().unwrap();
+        for (server, expected) in [
+            ("https://10.0.0.1:6443", "https://10.0.0.1:6443/api/v1/nodes?watch=1"),
+            ("https://proxy/k8s/c1/", "https://proxy/k8s/c1/api/v1/nodes?watch=1"),
+        ] {
+            assert_eq!(at(&server.parse().unwrap(), &request).unwrap().to_string(), expected);
+        }
+    }
+
+    /// What was asked of whom, with servers `a` and `b` of which those in `down` do not answer.
+    async fn asked(addresses: &Addresses, method: Method, down: &[&str]) -> (Vec<String>, bool) {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let down: Vec<String> = down.iter().map(|&name| name.to_owned()).collect();
+        let (log, silent) = (Arc::clone(&seen), down);
+        let http = service_fn(move |request: Request<Body>| {
+            let host = request.uri().host().unwrap_or_default().to_owned();
+            log.lock().unwrap().push(host.clone());
+            let answer =
+                if silent.contains(&host) { Err(BoxError::from("reset")) } else { Ok(Response::new(())) };
+            std::future::ready(answer)
+        });
+        let request = Request::builder().method(method).uri("/x").body(Body::empty()).unwrap();
+        let answered = addresses.clone().send(http, request).await.is_ok();
+        (std::mem::take(&mut *seen.lock().unwrap()), answered)
+    }
+
+    #[tokio::test]
+    async fn requests_go_to_the_address_that_answers_and_writes_are_not_sent_twice() {
+        let servers: Vec<Uri> = ["https://a", "https://b"].map(|uri| uri.parse().unwrap()).into();
+        let (told, away) = watch::channel(None);
+        let addresses = Addresses { servers: servers.into(), current: Arc::default(), away: Arc::new(told) };
+        let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+        assert_eq!(asked(&addresses, Method::GET, &["a"]).await, (names(&["a", "b"]), true));
+        assert_eq!(asked(&addresses, Method::PATCH, &[]).await, (names(&["b"]), true), "it stays there");
+        assert_eq!(asked(&addresses, Method::PATCH, &["b"]).await, (names(&["b"]), false));
+        assert!(away.borrow().is_some());
+        assert_eq!(asked(&addresses, Method::GET, &["a", "b"]).await, (names(&["b", "a"]), false));
+        let since = away.borrow().clone();
+        assert!(since.as_ref().is_some_and(|away| away.error.contains("https://b: reset")), "{since:?}");
+        assert_eq!(asked(&addresses, Method::GET, &["b"]).await, (names(&["b", "a"]), true));
+        assert_eq!(*away.borrow(), None);
+    }
 }

@@ -21,6 +21,8 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 /// How long a list that the server refuses is waited for: right after an installation the resource definitions may
 /// still be on their way.
 pub(super) const REFUSED_LIMIT: Duration = Duration::from_secs(10);
+/// What is refused for a shorter time is not worth a word: an API server that starts does not know its roles yet.
+const SAID_AFTER: Duration = Duration::from_secs(5);
 /// How long one list may hold up what another has brought.
 const PART_LIMIT: Duration = Duration::from_secs(5);
 
@@ -56,8 +58,8 @@ pub(super) struct Gathered {
     started: Instant,
     /// Something on disk can be started with.
     kept: bool,
-    /// Objects have been judged once.
-    begun: bool,
+    /// When objects were judged last.
+    judged: Option<Instant>,
     /// First and last change that has not been judged.
     changed: Option<(Instant, Instant)>,
 }
@@ -72,7 +74,7 @@ impl Gathered {
             in_force: BTreeSet::new(),
             started: now,
             kept: !kept.is_empty(),
-            begun: false,
+            judged: None,
             changed: Some((now, now)),
         };
         for object in kept {
@@ -111,14 +113,14 @@ impl Gathered {
             }
             News::Deleted(object) => slot.objects.remove(name(&object)).is_some(),
             News::Refused(trouble) => match &mut slot.trouble {
-                Some((known, _)) if *known == trouble => false,
-                Some((known, _)) => {
+                Some((known, since)) => {
+                    let other = *known != trouble;
                     *known = trouble;
-                    true
+                    other && now >= *since + SAID_AFTER
                 }
                 None => {
                     slot.trouble = Some((trouble, now));
-                    true
+                    false
                 }
             },
         };
@@ -155,6 +157,17 @@ impl Gathered {
 
     /// When the objects are to be judged; `None`: not before the next update.
     pub(super) fn due(&self, now: Instant) -> Option<Instant> {
+        [self.objects_due(now), self.troubles_due()].into_iter().flatten().min()
+    }
+
+    /// When a trouble has lasted long enough to be said, since the last judgement.
+    fn troubles_due(&self) -> Option<Instant> {
+        let judged = self.judged?;
+        let said = |slot: &Slot| slot.trouble.as_ref().map(|(_, since)| *since + SAID_AFTER);
+        self.slots.values().filter_map(said).filter(|said| *said > judged).min()
+    }
+
+    fn objects_due(&self, now: Instant) -> Option<Instant> {
         let (first, last) = self.changed?;
         let open = self.slots.values().filter(|slot| !slot.settled(now));
         let mut given_up = Some(now);
@@ -163,7 +176,7 @@ impl Gathered {
             given_up = given_up.and_then(|at| Some(at.max(since?.1 + REFUSED_LIMIT)));
         }
         let whole = given_up.map(|at| if at > now { at } else { (last + SETTLE).min(first + SETTLE_LIMIT) });
-        let anyway = match (self.begun, self.kept) {
+        let anyway = match (self.judged.is_some(), self.kept) {
             (true, _) => Some(first + PART_LIMIT),
             (false, true) => Some(self.started + PATIENCE),
             (false, false) => None,
@@ -181,8 +194,8 @@ impl Gathered {
 
     /// The objects, those created first in front: of two that contradict each other the earlier one stays.
     /// Counts as judging them.
-    pub(super) fn take(&mut self) -> Vec<Value> {
-        self.begun = true;
+    pub(super) fn take(&mut self, now: Instant) -> Vec<Value> {
+        self.judged = Some(now);
         self.changed = None;
         let mut objects: Vec<Value> =
             self.slots.values().flat_map(|slot| slot.objects.values()).cloned().collect();
@@ -190,13 +203,13 @@ impl Gathered {
         objects
     }
 
-    /// What is wrong with the lists, in words.
-    pub(super) fn troubles(&self) -> Vec<String> {
-        let mut said: Vec<String> = self
-            .slots
-            .iter()
-            .filter_map(|(topic, slot)| Some(words(topic, &slot.trouble.as_ref()?.0)))
-            .collect();
+    /// What has been wrong with the lists for a while, in words.
+    pub(super) fn troubles(&self, now: Instant) -> Vec<String> {
+        let lasting = |(topic, slot): (&Topic, &Slot)| {
+            let (trouble, since) = slot.trouble.as_ref()?;
+            (now >= *since + SAID_AFTER).then(|| words(topic, trouble))
+        };
+        let mut said: Vec<String> = self.slots.iter().filter_map(lasting).collect();
         let own = self.slots.get(&Topic::OwnNode);
         if own.is_some_and(|slot| slot.read && slot.objects.is_empty()) {
             said.push(format!(
@@ -241,4 +254,176 @@ fn secret(peer: &Value, namespace: &str) -> Option<String> {
     let there = reference.get("namespace").and_then(Value::as_str).unwrap_or(namespace);
     let name = reference.get("name")?.as_str()?;
     (there == namespace).then(|| name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const PEERS: Topic = Topic::All(Kind::BGPPeer);
+    const MS: Duration = Duration::from_millis(1);
+
+    fn peer(name: &str, spec: &Value) -> Value {
+        json!({ "apiVersion": "towpath.io/v1alpha1", "kind": "BGPPeer", "metadata": {"name": name}, "spec": spec })
+    }
+
+    fn with_secret(name: &str, reference: &Value) -> Value {
+        peer(name, &json!({ "auth": {"md5SecretRef": reference} }))
+    }
+
+    /// A daemon's state, and the moment of its start.
+    fn begin(kept: Vec<Value>) -> (Gathered, Instant) {
+        let start = Instant::now();
+        (Gathered::new("node1", "towpath-system", kept, start), start)
+    }
+
+    fn listed(gathered: &mut Gathered, now: Instant, topic: Topic, objects: Vec<Value>) {
+        gathered.handle(now, Update { topic, news: News::Listed(objects) });
+    }
+
+    fn refused(gathered: &mut Gathered, now: Instant, topic: Topic, trouble: Trouble) {
+        gathered.handle(now, Update { topic, news: News::Refused(trouble) });
+    }
+
+    /// Everything that is watched and has not been read is empty on the server.
+    fn rest(gathered: &mut Gathered, now: Instant) {
+        for topic in gathered.topics() {
+            if gathered.slots.get(&topic).is_some_and(|slot| !slot.read && slot.trouble.is_none()) {
+                listed(gathered, now, topic, Vec::new());
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_state_waits_for_every_list_and_for_the_secrets_they_name() {
+        let (mut gathered, now) = begin(Vec::new());
+        assert_eq!(gathered.due(now), None, "an API server that is away is waited for");
+        let bgp = with_secret("tor", &json!({"name": "bgp"}));
+        let foreign = with_secret("other", &json!({"name": "theirs", "namespace": "elsewhere"}));
+        listed(&mut gathered, now, PEERS, vec![bgp, foreign]);
+        assert!(gathered.topics().contains(&Topic::Secret("bgp".to_owned())));
+        assert!(!gathered.topics().contains(&Topic::Secret("theirs".to_owned())), "not of our namespace");
+        for topic in Topic::always().into_iter().filter(|topic| *topic != PEERS) {
+            listed(&mut gathered, now, topic, Vec::new());
+        }
+        assert_eq!(
+            (gathered.due(now), gathered.complete(now)),
+            (None, false),
+            "the password is not there yet"
+        );
+        assert_eq!(gathered.waited_for(), "secrets");
+        listed(&mut gathered, now, Topic::Secret("bgp".to_owned()), Vec::new());
+        assert!(gathered.complete(now));
+        assert_eq!(gathered.due(now), Some(now + SETTLE));
+        gathered.take(now);
+        assert_eq!(gathered.due(now), None, "nothing is new");
+    }
+
+    #[test]
+    fn with_something_kept_a_silent_server_is_not_waited_for_and_changes_only_what_differs() {
+        let (kept, other) = (peer("tor", &json!({"remoteASN": 1})), peer("new", &json!({"remoteASN": 2})));
+        let (mut gathered, now) = begin(vec![kept.clone()]);
+        assert_eq!(gathered.due(now), Some(now + PATIENCE));
+        assert_eq!(gathered.take(now + PATIENCE), std::slice::from_ref(&kept));
+        // It comes back, one list after the other: none of them alone is acted upon.
+        let back = now + 60_000 * MS;
+        listed(&mut gathered, back, Topic::All(Kind::IPPool), Vec::new());
+        assert_eq!(gathered.due(back), Some(back + PART_LIMIT), "but not for ever");
+        listed(&mut gathered, back + MS, PEERS, vec![kept.clone(), other.clone()]);
+        rest(&mut gathered, back + 2 * MS);
+        assert_eq!(gathered.due(back + 2 * MS), Some(back + 2 * MS + SETTLE));
+        assert_eq!(gathered.take(back), [other, kept], "by age, then name");
+    }
+
+    #[test]
+    fn an_error_is_never_an_empty_list_and_is_said_when_it_lasts() {
+        let kept = peer("tor", &json!({"remoteASN": 1}));
+        for trouble in [Trouble::Unknown, Trouble::Forbidden("no".into()), Trouble::Passing("busy".into())] {
+            let (mut gathered, now) = begin(vec![kept.clone()]);
+            refused(&mut gathered, now, PEERS, trouble.clone());
+            rest(&mut gathered, now);
+            assert_eq!(gathered.take(now + PATIENCE), std::slice::from_ref(&kept), "{trouble:?}");
+            assert_eq!(gathered.troubles(now + PATIENCE).len(), 1, "only that the Node is not there");
+            let later = now + SAID_AFTER;
+            assert_eq!(gathered.due(now + PATIENCE), Some(later));
+            assert_eq!(gathered.take(later), std::slice::from_ref(&kept), "{trouble:?}");
+            assert_eq!((gathered.troubles(later).len(), gathered.due(later)), (2, None), "{trouble:?}");
+            // Read, and refused afterwards.
+            listed(&mut gathered, later, PEERS, vec![kept.clone()]);
+            refused(&mut gathered, later, PEERS, trouble.clone());
+            assert_eq!(gathered.take(later), std::slice::from_ref(&kept), "{trouble:?}");
+            // An empty list is one, and a refusal that is over before it was said never is.
+            listed(&mut gathered, later + MS, PEERS, Vec::new());
+            assert_eq!(gathered.take(later + MS), Vec::<Value>::new());
+            assert_eq!((gathered.troubles(later + SAID_AFTER).len(), gathered.due(later + MS)), (1, None));
+        }
+    }
+
+    #[test]
+    fn a_list_the_server_refuses_holds_up_the_first_state_for_a_while_only() {
+        for (trouble, given_up) in [
+            (Trouble::Unknown, true),
+            (Trouble::Forbidden("no".into()), true),
+            (Trouble::Passing("busy".into()), false),
+        ] {
+            let (mut gathered, now) = begin(Vec::new());
+            refused(&mut gathered, now, PEERS, trouble.clone());
+            rest(&mut gathered, now + MS);
+            let due = gathered.due(now + MS);
+            assert_eq!(due, given_up.then_some(now + REFUSED_LIMIT), "{trouble:?}");
+            let later = now + REFUSED_LIMIT;
+            assert_eq!(gathered.complete(later), given_up, "{trouble:?}");
+            assert_eq!(gathered.due(later).is_some_and(|due| due <= later), given_up, "{trouble:?}");
+        }
+    }
+
+    #[test]
+    fn changes_that_come_together_are_one_and_a_stream_of_them_is_not_put_off() {
+        let (mut gathered, start) = begin(Vec::new());
+        rest(&mut gathered, start);
+        gathered.take(start);
+        let applied = |gathered: &mut Gathered, now, asn: u64| {
+            let object = peer("tor", &json!({ "remoteASN": asn }));
+            gathered.handle(now, Update { topic: PEERS, news: News::Applied(object) });
+        };
+        for step in 0..20 {
+            let now = start + step * 40 * MS;
+            applied(&mut gathered, now, u64::from(step));
+            assert_eq!(gathered.due(now), Some((now + SETTLE).min(start + SETTLE_LIMIT)), "{step}");
+        }
+        gathered.take(start);
+        let later = start + 5000 * MS;
+        applied(&mut gathered, later, 19);
+        assert_eq!(gathered.due(later), None, "the same again is no change");
+        let gone = peer("tor", &json!({}));
+        gathered.handle(later, Update { topic: PEERS, news: News::Deleted(gone) });
+        assert_eq!(gathered.due(later), Some(later + SETTLE));
+    }
+
+    #[test]
+    fn nodes_and_secrets_are_watched_while_a_peer_needs_them() {
+        let (mut gathered, now) = begin(Vec::new());
+        let mesh = peer("mesh", &json!({ "neighbor": {"nodes": {"selector": {}, "topology": "Mesh"}} }));
+        let secret = with_secret("tor", &json!({"name": "old"}));
+        listed(&mut gathered, now, PEERS, vec![mesh, secret.clone()]);
+        let old = Topic::Secret("old".to_owned());
+        assert!(gathered.topics().contains(&Topic::OtherNodes) && gathered.topics().contains(&old));
+        // The peer as it was stays in force, with the Secret it named.
+        gathered.set_in_force(std::slice::from_ref(&secret));
+        listed(&mut gathered, now, PEERS, vec![with_secret("tor", &json!({"name": "new"}))]);
+        assert!(!gathered.topics().contains(&Topic::OtherNodes));
+        assert!(
+            gathered.topics().contains(&old) && gathered.topics().contains(&Topic::Secret("new".to_owned()))
+        );
+        gathered.set_in_force(&[]);
+        assert!(!gathered.topics().contains(&old));
+        let late = Update { topic: old, news: News::Listed(vec![json!({"metadata": {"name": "old"}})]) };
+        gathered.handle(now, late);
+        assert!(
+            gathered.take(now).iter().all(|object| name(object) != "old"),
+            "what was on its way is too late"
+        );
+    }
 }

@@ -161,7 +161,7 @@ impl Source {
     /// Judges all objects as they are now.
     fn judge(&mut self, now: Instant) {
         self.synced |= self.gathered.complete(now);
-        let raw = self.gathered.take();
+        let raw = self.gathered.take(now);
         let current: Vec<Object> =
             raw.iter().map(|raw| api::cluster::object(raw).unwrap_or_else(Object::from)).collect();
         let settled = settle(&current, &self.in_force, &self.node);
@@ -175,7 +175,7 @@ impl Source {
                 Arc::new(settled.desired)
             }
         };
-        let mut problems = self.gathered.troubles();
+        let mut problems = self.gathered.troubles(now);
         let mut objects = Vec::new();
         for ((raw, object), verdict) in raw.iter().zip(&current).zip(settled.verdicts) {
             problems.extend(said(object, &verdict));
@@ -265,13 +265,14 @@ impl Source {
 
     /// What the first state waits for, in words.
     fn waits_for(&self) -> String {
-        let servers = self.api.servers().join(", ");
+        // It begins with the addresses.
         if let Some(away) = &*self.away.borrow() {
-            return format!("waiting for the API server at {servers}: {}", away.error);
+            return format!("waiting for the API server at {}", away.error);
         }
+        let servers = self.api.servers().join(", ");
         let mut waits =
             vec![format!("reading {} from the API server at {servers}", self.gathered.waited_for())];
-        waits.extend(self.gathered.troubles());
+        waits.extend(self.gathered.troubles(Instant::now()));
         waits.join("; ")
     }
 }
