@@ -28,6 +28,18 @@ case ${1-} in
 *) die "unknown argument '$1'; usage: packaging.sh [--where]" ;;
 esac
 
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"
+    elif command -v sudo >/dev/null; then sudo DEBIAN_FRONTEND=noninteractive "$@"
+    else die "'$*' needs root: run this as root, or install sudo"
+    fi
+}
+
+fetch() {
+    # shellcheck disable=SC2086
+    (cd "$work/debs" && apt-get -qq -o Acquire::Retries=2 -o APT::Sandbox::User="$(id -un)" download $packages >&2)
+}
+
 gobin=$("$source/../go.sh") || exit 1
 PATH=$gobin:$PATH
 version=$(cd "$source" && go env GOVERSION) || die "go cannot read $source/go.mod (see above)"
@@ -43,9 +55,12 @@ if [ ! -e "$folder/.complete" ]; then
     trap 'exit 1' HUP INT TERM
     say "downloading $packages"
     mkdir "$work/debs" "$work/buildah"
-    # shellcheck disable=SC2086
-    (cd "$work/debs" && apt-get -qq -o Acquire::Retries=2 -o APT::Sandbox::User="$(id -un)" download $packages >&2) ||
-        die "apt-get cannot download one of: $packages; are its lists current (apt-get update)?"
+    if ! fetch; then
+        # The lists may be missing, or older than the mirror.
+        say "apt-get update"
+        as_root apt-get -qq -o Acquire::Retries=2 update >&2 && fetch ||
+            die "apt-get cannot download one of: $packages (see above)"
+    fi
     for deb in "$work"/debs/*.deb; do dpkg-deb -x "$deb" "$work/buildah"; done
     rm -r "$work/debs"
     libraries=$(find "$work/buildah" -name '*.so*' -printf '%h\n' | sort -u | tr '\n' ':')

@@ -77,7 +77,7 @@ pub(in super::super) fn run(args: &UninstallArgs) -> anyhow::Result<ExitCode> {
     if args.purge {
         // The folder itself may be a mount.
         steps.step(format_args!("remove everything in {}", state.display()), || empty(&state));
-    } else {
+    } else if state.exists() {
         println!(
             "{} stays: the last good configuration, with its Secrets, and leases; remove the folder when you do not need it",
             state.display()
