@@ -265,6 +265,8 @@ fn the_state_of_a_cluster_at_a_glance_and_what_happens_in_it() {
     let back = Instant::now();
     let thirty = Duration::from_secs(30);
     bench.until_condition(thirty, "nodenetwork/node", "PeersUp", ("True", "AllEstablished"));
+    bench.until_condition(thirty, "bgppeer/tor1", "Established", ("True", "AllEstablished"));
+    assert!(back.elapsed() < thirty, "{:.1?}", back.elapsed());
     println!("status right {:.1?} after the API server's return", back.elapsed());
 
     for kind in ["nodenetworks", "bgppeers", "nodes", "events.events.k8s.io"] {

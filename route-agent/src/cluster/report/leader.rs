@@ -1,7 +1,7 @@
 //! The one daemon that reports for the whole cluster: wins the Lease, renews it, and reports while it has it.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
@@ -16,6 +16,8 @@ use super::overview::Overview;
 use super::server::{self, Failure, Server};
 use crate::config::Loaded;
 
+/// How long a candidate waits when the API server does not answer.
+const AWAY: Duration = Duration::from_secs(8);
 /// How many nodes the holder counts: candidates ask the more rarely.
 const NODES: &str = "towpath.io/nodes";
 
@@ -33,7 +35,7 @@ pub(super) async fn run(
             Ok(lease) => lease,
             Err(failure) => {
                 debug!(error = %failure, "the Lease cannot be read");
-                sleep(lease::LEASE).await;
+                sleep(AWAY).await;
                 continue;
             }
         };
