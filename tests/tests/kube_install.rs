@@ -48,10 +48,13 @@ fn a_manifest_alone_makes_a_network_that_updates_and_deletions_do_not_disturb() 
     println!("rolling update: {:.1?}", start.elapsed());
     lossless(meters, "during a rolling update");
 
-    // Without the manifest pods that are there go on; with it again, all is as it was.
+    // Without daemons the kernels forward, and the switches keep the routes of nodes that said they would be back.
     let meters = traffic(&cluster);
+    cluster.kubectl(&["-n", deploy::NAMESPACE, "delete", "daemonset/towpath"]).unwrap();
+    lossless(meters, "while the daemons were deleted");
+
+    // The whole manifest goes, with the resources and so with every session. Applied again, all is as it was.
     deploy::delete(&cluster, "deploy").unwrap();
-    lossless(meters, "while the manifest was deleted");
     install(&cluster, "kubectl apply, again");
 }
 

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use towpath_tests::kube::{Cluster, Fabric, Families, Options, Proxy, deploy, pods};
+use towpath_tests::wait::until;
 
 const LIMIT: Duration = Duration::from_secs(180);
 
@@ -12,8 +13,10 @@ fn works(options: Options) {
     let cluster = Cluster::with(options).unwrap();
     cluster.import(&deploy::image().unwrap()).unwrap();
     if flat {
-        // The manifest alone makes the network.
-        deploy::apply(&cluster, "deploy/flat-l2").unwrap();
+        // The manifest alone makes the network. kubectl knows a kind of it only once its definition is established, so
+        // that the BGPPeer may take a second try.
+        until(LIMIT, "the manifest to be applied", || deploy::apply(&cluster, "deploy/flat-l2").map(Some))
+            .unwrap();
     } else {
         deploy::apply(&cluster, "deploy").unwrap();
         cluster.apply(&cluster.fabric_yaml()).unwrap();

@@ -47,7 +47,7 @@ pub fn apply(cluster: &Cluster, which: &str) -> anyhow::Result<()> {
 /// What kubectl says.
 pub fn delete(cluster: &Cluster, which: &str) -> anyhow::Result<()> {
     let folder = overlay(cluster, which)?;
-    cluster.kubectl(&["delete", "-k", &folder.display().to_string()]).map(drop)
+    cluster.kubectl(&["delete", "--ignore-not-found", "-k", &folder.display().to_string()]).map(drop)
 }
 
 /// An overlay over one of the repository's with what is special here: all nodes of the test share the boot id of the machine
