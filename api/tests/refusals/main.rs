@@ -1,13 +1,10 @@
 //! Every refusal, word for word: what an operator reads is part of the interface.
-//!
-//! A row is a name, the text of `fabric.yaml`, and the lines shown, without the leading `fabric.yaml:`.
 
-mod documents;
-mod meanings;
+mod rows;
 
 use api::Documents;
 
-type Row = (&'static str, String, &'static [&'static str]);
+use rows::{Row, documents, meanings, places};
 
 /// The lines an operator of node-1 sees.
 fn refusals(text: &str) -> Vec<String> {
@@ -65,47 +62,11 @@ fn passwords_are_checked_and_never_shown() {
 }
 
 #[test]
+fn values_are_checked_wherever_they_may_stand() {
+    check(places::one_object());
+}
+
+#[test]
 fn values_of_advertisements_and_pools_are_checked() {
     check(meanings::advertisements_and_pools());
-}
-
-/// A resource of ours from its `kind` on.
-fn resource(rest: &str) -> String {
-    format!("apiVersion: towpath.io/v1alpha1\n{rest}\n")
-}
-
-fn named(kind: &str, name: &str, spec: &str) -> String {
-    resource(&format!(
-        "kind: {kind}\nmetadata: {{name: {name}}}\nspec:\n  {}",
-        spec.trim_end().replace('\n', "\n  ")
-    ))
-}
-
-fn network(spec: &str) -> String {
-    named("NetworkConfig", "default", spec)
-}
-
-fn peer_named(name: &str, spec: &str) -> String {
-    named("BGPPeer", name, &format!("neighbor: {{address: 10.0.1.1}}\nremoteASN: 65000\n{spec}"))
-}
-
-fn peer(spec: &str) -> String {
-    peer_named("tor", spec)
-}
-
-fn advertisement(spec: &str) -> String {
-    named("Advertisement", "adv", spec)
-}
-
-fn secret(metadata: &str, rest: &str) -> String {
-    format!("apiVersion: v1\nkind: Secret\nmetadata: {metadata}\n{rest}\n")
-}
-
-fn joined(parts: &[&str]) -> String {
-    parts.concat()
-}
-
-/// Several documents in one file.
-fn documents(documents: &[&str]) -> String {
-    documents.join("---\n")
 }
