@@ -69,7 +69,7 @@ pub struct StaticSource {
     /// IPv4 and IPv6 prefixes.
     #[schemars(
         with = "Vec<checked::AnnouncedPrefix>",
-        length(min = 1, max = 1024),
+        length(min = 1, max = 4096),
         extend("x-kubernetes-list-type" = "set")
     )]
     pub cidrs: Vec<String>,
