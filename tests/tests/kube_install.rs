@@ -1,6 +1,8 @@
 //! From `kubectl apply -k deploy/` to a pod network, in a real cluster behind two switches, and what an operator does next:
 //! update it, delete it, apply it again.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests; clippy allows it in test functions only")]
+
 use std::time::{Duration, Instant};
 
 use towpath_tests::kube::{Cluster, deploy, pods};

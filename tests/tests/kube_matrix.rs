@@ -1,6 +1,8 @@
 //! The same manifest in other clusters: one family, kube-proxy with iptables, no switch at all. Only with `make
 //! test-cluster`, because each is a cluster of its own.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests; clippy allows it in test functions only")]
+
 use std::time::Duration;
 
 use towpath_tests::kube::{Cluster, Fabric, Families, Options, Proxy, deploy, pods};
