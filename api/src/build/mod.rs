@@ -2,7 +2,7 @@
 //!
 //! In: the objects of files or of a cluster, and a node's name. Out: for files the state, or every mistake as a
 //! [`Finding`] that names its object and field ([`build`]); the reader of the objects knows where they stand. For a
-//! cluster always a state, without what is wrong or with what it was before ([`settle`]). Objects of other nodes
+//! cluster always a state, without what is wrong or with what it was before ([`settle()`]). Objects of other nodes
 //! are checked like this node's own. Pure.
 
 mod advertisement;
