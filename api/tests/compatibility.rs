@@ -5,7 +5,6 @@
 //! field goes away, changes its type or has to be given from now on, and no word is lost.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 
 use serde_json::Value;
 
@@ -40,14 +39,15 @@ impl Field {
             line.push_str(" required");
         }
         if !self.words.is_empty() {
-            write!(line, " {}", self.words.iter().map(String::as_str).collect::<Vec<_>>().join("|")).unwrap();
+            line.push(' ');
+            line.push_str(&self.words.iter().map(String::as_str).collect::<Vec<_>>().join("|"));
         }
         line
     }
 
     fn parse(line: &str) -> Self {
         let mut parts = line.split(' ');
-        let kind = parts.next().unwrap().to_owned();
+        let kind = parts.next().expect("a type").to_owned();
         let (mut required, mut words) = (false, BTreeSet::new());
         for part in parts {
             match part {
@@ -63,8 +63,12 @@ impl Field {
 fn fields() -> BTreeMap<String, Field> {
     let mut fields = BTreeMap::new();
     for definition in api::crd::definitions() {
-        let kind = definition.pointer("/spec/names/kind").and_then(Value::as_str).unwrap();
-        collect(kind, definition.pointer("/spec/versions/0/schema/openAPIV3Schema").unwrap(), &mut fields);
+        let kind = definition.pointer("/spec/names/kind").and_then(Value::as_str).expect("a kind");
+        collect(
+            kind,
+            definition.pointer("/spec/versions/0/schema/openAPIV3Schema").expect("a schema"),
+            &mut fields,
+        );
     }
     fields
 }
@@ -126,7 +130,7 @@ fn compare(listed: &BTreeMap<String, Field>, now: &BTreeMap<String, Field>) -> (
 
 fn listed() -> BTreeMap<String, Field> {
     let line = |line: &str| {
-        let (path, field) = line.split_once(' ').unwrap();
+        let (path, field) = line.split_once(' ').expect("a path and a field");
         (path.to_owned(), Field::parse(field))
     };
     LIST.lines().map(line).collect()

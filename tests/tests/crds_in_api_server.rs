@@ -138,8 +138,10 @@ fn every_resource_of_examples_documents_and_manifests_is_taken() {
 /// Files with YAML at or below `path`.
 fn files(path: &PathBuf) -> Vec<PathBuf> {
     if path.is_dir() {
-        let mut entries: Vec<PathBuf> =
-            fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let mut entries: Vec<PathBuf> = fs::read_dir(path)
+            .expect("can be listed")
+            .map(|entry| entry.expect("can be listed").path())
+            .collect();
         entries.sort();
         return entries.iter().flat_map(files).collect();
     }
@@ -212,10 +214,10 @@ fn is_object(document: &str) -> bool {
 
 /// As the row says it: `5: BGPPeer/tor spec.ttl: is empty; ...`.
 fn refusal(line: &str) -> Refusal {
-    let (_, rest) = line.split_once(": ").unwrap();
-    let (object, rest) = rest.split_once(' ').unwrap();
-    let (path, message) = rest.split_once(": ").unwrap();
-    let kind = object.split('/').next().unwrap();
+    let (_, rest) = line.split_once(": ").expect("a line");
+    let (object, rest) = rest.split_once(' ').expect("an object");
+    let (path, message) = rest.split_once(": ").expect("a path");
+    let kind = object.split('/').next().expect("a kind");
     Refusal { kind: kind.into(), path: path.into(), message: message.into() }
 }
 
@@ -304,8 +306,8 @@ impl Rule {
 fn rules() -> Vec<Rule> {
     let mut rules = Vec::new();
     for definition in api::crd::definitions() {
-        let kind = definition.pointer("/spec/names/kind").and_then(Value::as_str).unwrap();
-        let schema = definition.pointer("/spec/versions/0/schema/openAPIV3Schema").unwrap();
+        let kind = definition.pointer("/spec/names/kind").and_then(Value::as_str).expect("a kind");
+        let schema = definition.pointer("/spec/versions/0/schema/openAPIV3Schema").expect("a schema");
         collect(kind, "", schema, &mut rules);
     }
     rules
@@ -338,7 +340,7 @@ fn literals(expression: &str) -> Vec<String> {
     while characters.any(|c| c == '\'') {
         let mut literal = String::new();
         while let Some(c) = characters.next().filter(|c| *c != '\'') {
-            literal.push(if c == '\\' { characters.next().unwrap() } else { c });
+            literal.push(if c == '\\' { characters.next().expect("something escaped") } else { c });
         }
         literals.push(literal);
     }
