@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, anyhow, bail, ensure};
 use http::header::USER_AGENT;
-use http::uri::{PathAndQuery, Scheme};
+use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderValue, Method, Request, Response, Uri};
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -130,6 +130,10 @@ fn address(text: &str) -> anyhow::Result<Uri> {
     let uri: Uri = whole.parse().map_err(|error| refused(&format!("{error}")))?;
     if uri.scheme() != Some(&Scheme::HTTPS) {
         bail!(refused("only https is spoken"));
+    }
+    let bare = |authority: &Authority| authority.as_str() == authority.host();
+    if uri.authority().is_none_or(|authority| !bare(authority) && authority.port_u16().is_none()) {
+        bail!(refused("the port is no number"));
     }
     if uri.path() != "/" || uri.query().is_some() {
         bail!(refused("a path is not supported"));
