@@ -21,10 +21,7 @@ struct Field {
 impl Field {
     fn of(schema: &Value, required: bool) -> Self {
         let words = schema.get("enum").and_then(Value::as_array).into_iter().flatten();
-        let kind = match schema.get("type").and_then(Value::as_str) {
-            Some(kind) => kind,
-            None => "int-or-string",
-        };
+        let kind = schema.get("type").and_then(Value::as_str).unwrap_or("int-or-string");
         Self {
             kind: kind.to_owned(),
             required,
