@@ -227,9 +227,26 @@ impl Cluster {
             until(LIMIT, &format!("{} to register", machine.name()), || {
                 machine.check("kubelet")?;
                 let node = self.server.json(&["get", "node", &machine.name()])?;
-                let blocks = node["spec"]["podCIDRs"].as_array().map_or(0, Vec::len);
-                Ok((blocks > 0).then_some(()))
+                let blocks = node["spec"]["podCIDRs"].as_array().cloned().unwrap_or_default();
+                if self.options.fabric == Fabric::Flat {
+                    self.lead_to(machine, &blocks)?;
+                }
+                Ok((!blocks.is_empty()).then_some(()))
             })?;
+        }
+        Ok(())
+    }
+
+    /// Without switches nobody tells the control plane where pods are: it is no node, and so no peer of any. Pods ask the
+    /// API server all the same.
+    fn lead_to(&self, machine: &Machine, blocks: &[Value]) -> anyhow::Result<()> {
+        for block in blocks.iter().filter_map(Value::as_str) {
+            let addresses = machine.place().addresses();
+            let via = addresses.iter().find(|address| address.contains(':') == block.contains(':'));
+            let via =
+                via.with_context(|| format!("{} has no address of {block}'s family", machine.name()))?;
+            let output = self.lab().node("cp").exec(&["ip", "route", "replace", block, "via", via])?;
+            ensure!(output.success(), "a route to {block}: {}", output.stderr);
         }
         Ok(())
     }
