@@ -283,14 +283,15 @@ fn an_uninstall_in_a_container_waits_for_daemon_and_pods_and_stays() {
     node.run(&format!("mount --bind /proc/sys {elsewhere}"));
     node.run("mount --bind /proc/sys /proc/sys");
     node.run("mount -o remount,bind,ro /proc/sys");
-    let forwarding = || node.run("cat /proc/sys/net/ipv4/ip_forward");
-    assert_eq!(forwarding(), "0\n");
+    // A new namespace has this value whatever the machine's is.
+    let sysctl = || node.run("cat /proc/sys/net/ipv4/nexthop_compat_mode");
+    assert_eq!(sysctl(), "1\n");
 
     let mut agent = node.agent_command();
     agent.env("TOWPATH_PROC_SYS", &elsewhere);
     let mut daemon = Daemon(agent.stderr(fs::File::create(node.path("log")).unwrap()).spawn().unwrap());
     until("the conflist", || node.path("net.d/10-towpath.conflist").exists());
-    assert_eq!(forwarding(), "1\n");
+    assert_eq!(sysctl(), "0\n");
 
     let said = node.path("said");
     let mut uninstall = node.command(&[
@@ -327,7 +328,7 @@ fn an_uninstall_in_a_container_waits_for_daemon_and_pods_and_stays() {
     says("this node is as it was");
     assert!(!node.path("net.d/10-towpath.conflist").exists() && !node.path("bin/towpath-cni").exists());
     assert_eq!(fs::read_dir(node.path("state")).unwrap().count(), 0, "--purge");
-    assert_eq!(forwarding(), "0\n");
+    assert_eq!(sysctl(), "1\n");
     assert!(uninstall.0.try_wait().unwrap().is_none(), "--stay");
     end(&mut uninstall.0);
     assert!(uninstall.0.wait().unwrap().success());
