@@ -281,7 +281,7 @@ impl Source {
 fn said(object: &Object, verdict: &Verdict) -> Vec<String> {
     let (problems, stays) = match verdict {
         Verdict::Accepted => return Vec::new(),
-        Verdict::Unresolved { problems } => (problems, "it is in force without that"),
+        Verdict::Unresolved { problems } => (problems, "it is in force as far as that allows"),
         Verdict::Refused { problems, last_good_in_force: true } => {
             (problems, "its last good version stays in force")
         }
