@@ -227,7 +227,7 @@ fn a_folder_that_cannot_be_written_is_shown_and_tried_again() {
     let output = agent.cli(&["status"]).unwrap();
     let screen = String::from_utf8_lossy(&output.stdout);
     assert!(!output.status.success(), "{screen}");
-    assert!(screen.contains("announced to nobody"), "a note on blocks without an Advertisement: {screen}");
+    assert!(screen.contains("no BGPPeer selects this node"), "a note on pods that nobody hears of: {screen}");
     std::fs::remove_file(agent.cni_bin_dir()).unwrap();
     until_pods(&agent, "the conflist", |pods| pods.conflist.is_some());
     agent.cli_ok(&["status"]).unwrap();

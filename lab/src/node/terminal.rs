@@ -50,11 +50,16 @@ fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((ours, programs))
 }
 
+/// Until nobody has the programs' side any more, which the kernel tells by EIO.
 fn copy(mut reader: File, mut log: &File) -> io::Result<()> {
     let mut plain = Plain::default();
     let mut chunk = vec![0; 16 * 1024];
     loop {
-        let got = reader.read(&mut chunk)?;
+        let got = match reader.read(&mut chunk) {
+            Ok(0) => return Ok(()),
+            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => return Ok(()),
+            got => got?,
+        };
         log.write_all(&plain.of(chunk.get(..got).unwrap_or_default()))?;
     }
 }
