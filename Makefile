@@ -20,7 +20,7 @@ ROOT := sudo --preserve-env=HOME,PATH,XDG_CACHE_HOME,TOWPATH_BIN,TOWPATH_CNI,TOW
 export CARGO_TARGET_$(shell tr 'a-z-' 'A-Z_' <<<'$(HOST)')_RUNNER := $(ROOT)
 endif
 
-.PHONY: help setup setup-demo build plugin floor image-files image demo test unit labs test-chaos cluster cluster-down test-cluster conformance interop lint doc bench bench-cni fuzz-smoke crds ci
+.PHONY: help setup setup-demo build plugin floor image-files image demo test unit labs test-chaos cluster cluster-down test-cluster conformance interop lint doc bench bench-bgp bench-cni fuzz-smoke crds ci
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -115,11 +115,14 @@ lint: ## formatting, clippy and rustdoc, warnings denied
 doc: ## API documentation
 	cargo doc --release --locked --workspace --no-deps
 
-bench: setup build ## towpath beside FRR and BIRD in one run, and fail-over; writes docs/benchmarks.md
+bench: bench-bgp ## all benchmarks of routing: bench-bgp, the stories' failures, labs; writes docs/benchmarks.md
 	export TOWPATH_TOOLS="$$(tests/setup/packages.sh)" && \
-	  $(ROOT) $(BIN)/bench-bgp --write docs/benchmarks.md && \
 	  $(ROOT) $(BIN)/bench-failover --write docs/benchmarks.md && \
 	  $(ROOT) tests/lab-times.sh 10 --write docs/benchmarks.md
+
+bench-bgp: setup build ## towpath beside FRR, BIRD, GoBGP, OpenBGPD and the kernel in one run (ARGS="--rounds 5"); writes docs/benchmarks.md
+	export TOWPATH_TOOLS="$$(tests/setup/packages.sh)" && \
+	  $(ROOT) $(BIN)/bench-bgp --write docs/benchmarks.md $(ARGS)
 
 bench-cni: setup build floor ## the CNI plugin beside the reference plugins in one run; writes docs/benchmarks.md
 	export TOWPATH_TOOLS="$$(tests/setup/packages.sh)" && \

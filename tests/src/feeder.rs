@@ -19,6 +19,8 @@ use crate::netns::Netns;
 
 pub mod load;
 pub mod message;
+pub mod path;
+pub mod tape;
 
 use message::{Message, Notification};
 
@@ -148,6 +150,34 @@ impl Connection {
         }
     }
 
+    /// Exchanges OPENs and KEEPALIVEs: the hold time both agree on, and the body of the peer's OPEN.
+    ///
+    /// # Errors
+    /// When the peer closes, sends something else, or stays silent for `limit`; names its NOTIFICATION.
+    pub fn introduce(&mut self, config: &Config, limit: Duration) -> anyhow::Result<(Duration, Vec<u8>)> {
+        let deadline = Instant::now() + limit;
+        self.send(&config.open())?;
+        self.longest = config.longest();
+        let left = || deadline.saturating_duration_since(Instant::now());
+        let (hold_time_seconds, body) = match self.receive(left())? {
+            Received::Message(Message::Open { hold_time_seconds, body }) => (hold_time_seconds, body),
+            Received::Message(Message::Notification(n)) => {
+                bail!("refused with NOTIFICATION {}/{}", n.code, n.subcode)
+            }
+            Received::Message(_) => bail!("the peer did not begin with OPEN"),
+            Received::Closed => bail!("the peer closed the connection"),
+            Received::Nothing => bail!("the peer stays silent"),
+        };
+        self.send(&message::keepalive())?;
+        // RFC 4271 section 8.2.2: the KEEPALIVE confirms our OPEN.
+        match self.receive(left())? {
+            Received::Message(Message::Keepalive) => {}
+            other => bail!("the peer answered the OPEN with {other:?}"),
+        }
+        let hold = config.hold_time_seconds.min(hold_time_seconds);
+        Ok((Duration::from_secs(hold.into()), body))
+    }
+
     fn buffered(&mut self) -> anyhow::Result<Option<Message>> {
         let waiting = self.unread.get(self.start..).unwrap_or_default();
         let Some(length) = message::length(waiting, self.longest)? else { return Ok(None) };
@@ -239,29 +269,7 @@ impl Feeder {
     /// # Errors
     /// When the peer closes, sends something else, or stays silent for `limit`.
     pub fn establish(mut connection: Connection, config: &Config, limit: Duration) -> anyhow::Result<Self> {
-        let deadline = Instant::now() + limit;
-        connection.send(&config.open())?;
-        connection.longest = config.longest();
-        let mut next = || -> anyhow::Result<Message> {
-            match connection.receive(deadline.saturating_duration_since(Instant::now()))? {
-                Received::Message(Message::Notification(n)) => {
-                    bail!("refused with NOTIFICATION {}/{}", n.code, n.subcode)
-                }
-                Received::Message(message) => Ok(message),
-                Received::Closed => bail!("the peer closed the connection"),
-                Received::Nothing => bail!("the peer stays silent"),
-            }
-        };
-        let Message::Open { hold_time_seconds, body } = next()? else {
-            bail!("the peer did not begin with OPEN")
-        };
-        connection.send(&message::keepalive())?;
-        // RFC 4271 section 8.2.2: the KEEPALIVE confirms our OPEN.
-        match connection.receive(deadline.saturating_duration_since(Instant::now()))? {
-            Received::Message(Message::Keepalive) => {}
-            other => bail!("the peer answered the OPEN with {other:?}"),
-        }
-        let hold = Duration::from_secs(config.hold_time_seconds.min(hold_time_seconds).into());
+        let (hold, body) = connection.introduce(config, limit)?;
         let writing = Arc::new(Mutex::new(()));
         let heard = Arc::new(Mutex::new(Heard::default()));
         let stream = connection.stream.try_clone()?;
@@ -354,7 +362,7 @@ fn listen_on(mut connection: Connection, hold: Duration, writing: &Mutex<()>, he
         let received = connection.receive(keepalive_at.saturating_duration_since(now));
         let mut heard = lock(heard);
         match received {
-            Ok(Received::Message(message)) => heard.note(message),
+            Ok(Received::Message(message)) => heard.note(message, Instant::now()),
             Ok(Received::Nothing) => {}
             Ok(Received::Closed) => {
                 heard.closed = true;
@@ -375,7 +383,13 @@ impl Heard {
         message::attribute_of(self.attributes.get(self.routes.get(prefix)?)?, kind)
     }
 
-    fn note(&mut self, message: Message) {
+    /// All attributes of a prefix that is held now, as they came.
+    pub fn attributes(&self, prefix: &IpNet) -> Option<&[u8]> {
+        self.attributes.get(self.routes.get(prefix)?).map(Vec::as_slice)
+    }
+
+    /// Takes in the next message, read at this time.
+    pub fn note(&mut self, message: Message, at: Instant) {
         match message {
             Message::Update(update) => {
                 self.updates += 1;
@@ -395,7 +409,7 @@ impl Heard {
                 for prefix in update.announced {
                     self.routes.insert(prefix, update.digest);
                 }
-                self.last_update = Some(Instant::now());
+                self.last_update = Some(at);
             }
             Message::Notification(notification) => self.notification = Some(notification),
             Message::Open { .. } | Message::Keepalive | Message::RouteRefresh(_) => {}

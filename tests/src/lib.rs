@@ -9,6 +9,7 @@ pub mod cni;
 pub mod containers;
 pub mod fabric;
 pub mod feeder;
+pub mod installed;
 pub mod interop;
 pub mod kube;
 pub mod packaging;
@@ -18,5 +19,6 @@ pub mod speakers;
 pub mod tables;
 pub mod tools;
 pub mod two_tor;
+pub mod usage;
 
 pub use meter::{self, kernel, netns, wait};

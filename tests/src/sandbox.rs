@@ -9,12 +9,13 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
+use std::time::Instant;
 
 use anyhow::{Context, bail, ensure};
 
 use crate::netns::Netns;
 use crate::speakers::{Router, daemons};
+use crate::usage;
 
 /// $1: folder of the packages, $2: folder with `files` for the new root, rest: the command.
 /// The packages are laid over /usr, /etc and /var one by one: overlayfs refuses a layer that lies
@@ -51,6 +52,8 @@ pub struct Sandbox {
     guard: Child,
     netns: Netns,
     inside: u32,
+    /// When the daemon's command was started, all else being ready.
+    pub started: Instant,
     _files: tempfile::TempDir,
 }
 
@@ -136,6 +139,7 @@ impl Sandbox {
             drop(unshare.kill());
             bail!("the sandbox could not be made (see above): {:?}", unshare.wait()?);
         }
+        let started = Instant::now();
         // What the daemon prints would fill the pipe and stop it.
         let log = std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
         drop(log);
@@ -153,7 +157,7 @@ impl Sandbox {
             .process_group(0)
             .spawn()
             .context("starting the guard of a sandbox")?;
-        Ok(Self { unshare, guard, netns: netns.clone(), inside, _files: folder })
+        Ok(Self { unshare, guard, netns: netns.clone(), inside, started, _files: folder })
     }
 
     /// Runs a command beside the daemon: same files, processes and network.
@@ -178,46 +182,13 @@ impl Sandbox {
         Ok(text)
     }
 
-    /// Memory and CPU time of the daemon's processes up to now.
+    /// The daemon's processes, without the shell and the sleep that keep the sandbox.
     ///
     /// # Errors
-    /// When /proc inside cannot be read.
-    pub fn usage(&self) -> anyhow::Result<Usage> {
-        let mut usage = Usage::default();
-        let script =
-            "for p in /proc/[0-9]*; do [ $p = /proc/$$ ] || cat $p/status $p/stat; done 2>/dev/null; true";
-        let output = self.exec(&["sh", "-c", script])?;
-        for line in String::from_utf8_lossy(&output.stdout).lines() {
-            if let Some(value) = line.strip_prefix("VmRSS:") {
-                usage.resident_bytes += first_number(value) * 1024;
-            } else if let Some(value) = line.strip_prefix("VmHWM:") {
-                usage.peak_bytes += first_number(value) * 1024;
-            } else if let Some((_, fields)) = line.rsplit_once(") ") {
-                // Fields 14 and 15 of proc(5)'s stat, counted from the state, which is the third.
-                let ticks = fields.split(' ').skip(11).take(2).map(first_number).sum::<u64>();
-                usage.cpu += Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND);
-            }
-        }
-        Ok(usage)
+    /// When it has ended.
+    pub fn processes(&self) -> anyhow::Result<Vec<u32>> {
+        usage::family(self.inside, &["sh", "sleep"])
     }
-}
-
-/// What the processes of a [`Sandbox`] used.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Usage {
-    /// Resident memory now.
-    pub resident_bytes: u64,
-    /// The most each process had, summed up.
-    pub peak_bytes: u64,
-    /// User and system time.
-    pub cpu: Duration,
-}
-
-/// USER_HZ, the same on every Linux that this runs on.
-const TICKS_PER_SECOND: u64 = 100;
-
-fn first_number(text: &str) -> u64 {
-    text.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or(0)
 }
 
 impl Drop for Sandbox {

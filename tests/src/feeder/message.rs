@@ -230,8 +230,19 @@ pub struct Update {
 }
 
 /// Flags and value of the attribute of type `kind` in attributes that [`decode`] has read.
-pub fn attribute_of(mut attributes: &[u8], kind: u8) -> Option<(u8, &[u8])> {
-    while let Some((&[flags, found], rest)) = attributes.split_first_chunk::<2>() {
+pub fn attribute_of(attributes: &[u8], kind: u8) -> Option<(u8, &[u8])> {
+    each(attributes).find(|(_, found, _)| *found == kind).map(|(flags, _, value)| (flags, value))
+}
+
+/// Types and values of attributes, up to one that is cut short.
+pub fn attributes(attributes: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
+    each(attributes).map(|(_, kind, value)| (kind, value))
+}
+
+/// Flags, type and value.
+fn each(mut attributes: &[u8]) -> impl Iterator<Item = (u8, u8, &[u8])> {
+    std::iter::from_fn(move || {
+        let (&[flags, kind], rest) = attributes.split_first_chunk::<2>()?;
         let (size, rest) = if flags & 0x10 == 0 {
             let (&size, rest) = rest.split_first()?;
             (usize::from(size), rest)
@@ -240,12 +251,42 @@ pub fn attribute_of(mut attributes: &[u8], kind: u8) -> Option<(u8, &[u8])> {
             (usize::from(u16::from_be_bytes(*size)), rest)
         };
         let (value, rest) = rest.split_at_checked(size)?;
-        if found == kind {
-            return Some((flags, value));
-        }
         attributes = rest;
+        Some((flags, kind, value))
+    })
+}
+
+/// How many prefixes a whole UPDATE announces and withdraws, without reading them: a few nanoseconds each. Zeroes for
+/// other messages; what is cut short counts as far as it goes.
+pub fn count(message: &[u8]) -> (u64, u64) {
+    let Some((&[.., 2], body)) = message.split_first_chunk::<HEADER>() else { return (0, 0) };
+    let part =
+        |bytes: &[u8]| -> Option<usize> { Some(usize::from(u16::from_be_bytes(*bytes.first_chunk()?))) };
+    let rest = |bytes: &'_ [u8], at: usize| bytes.get(at..).map(<[u8]>::len);
+    let Some(withdrawn) = part(body).filter(|size| rest(body, 2 + size).is_some()) else { return (0, 0) };
+    let behind = &body[2 + withdrawn..];
+    let Some(size) = part(behind).filter(|size| rest(behind, 2 + size).is_some()) else { return (0, 0) };
+    let (mut announced, mut gone) = (nlri_count(&behind[2 + size..]), nlri_count(&body[2..2 + withdrawn]));
+    for (kind, value) in attributes(&behind[2..2 + size]) {
+        match kind {
+            14 => {
+                let next_hop = value.get(3).copied().map_or(0, usize::from);
+                announced += nlri_count(value.get(5 + next_hop..).unwrap_or_default());
+            }
+            15 => gone += nlri_count(value.get(3..).unwrap_or_default()),
+            _ => {}
+        }
     }
-    None
+    (announced, gone)
+}
+
+fn nlri_count(mut nlri: &[u8]) -> u64 {
+    let mut count = 0;
+    while let Some((&bits, rest)) = nlri.split_first() {
+        count += 1;
+        nlri = rest.get(usize::from(bits.div_ceil(8))..).unwrap_or_default();
+    }
+    count
 }
 
 /// The length of the first message in `bytes`; `None` while its header is incomplete.
@@ -390,6 +431,16 @@ mod tests {
         updates
     }
 
+    fn count_all(mut bytes: &[u8]) -> (u64, u64) {
+        let mut sum = (0, 0);
+        while let Some(size) = length(bytes, EXTENDED_MAX).unwrap() {
+            let (announced, withdrawn) = count(&bytes[..size]);
+            sum = (sum.0 + announced, sum.1 + withdrawn);
+            bytes = &bytes[size..];
+        }
+        sum
+    }
+
     fn some_prefixes(v6: bool, count: u32) -> Vec<IpNet> {
         (0..count)
             .map(|n| match v6 {
@@ -414,6 +465,9 @@ mod tests {
             );
             let read: Vec<IpNet> = updates.into_iter().flat_map(|update| update.announced).collect();
             assert_eq!(read, prefixes);
+            assert_eq!(count_all(&announce(&attributes, &prefixes)), (5001, 0));
+            assert_eq!(count_all(&withdraw(&prefixes)), (0, 5001));
+            assert_eq!(count_all(&[end_of_rib(v6), keepalive()].concat()), (0, 0));
             let read: Vec<IpNet> =
                 decode_all(&withdraw(&prefixes)).into_iter().flat_map(|u| u.withdrawn).collect();
             assert_eq!(read, prefixes);
@@ -460,6 +514,7 @@ mod tests {
             let message = frame(kind, &body);
             prop_assert_eq!(length(&message, MESSAGE_MAX).unwrap(), Some(message.len()));
             drop(decode(&message));
+            prop_assert!(count(&message).0 <= 200);
         }
     }
 }

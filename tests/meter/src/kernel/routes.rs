@@ -21,6 +21,9 @@ const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 /// NLM_F_REQUEST and NLM_F_DUMP.
 const DUMP: u16 = 0x301;
+const REQUEST: u16 = 1;
+/// The answer is the route itself, not what it means for one packet.
+const RTM_F_FIB_MATCH: u32 = 0x2000;
 const RTN_UNICAST: u8 = 1;
 /// RTNH_F_DEAD: the kernel does not use this hop.
 const DEAD: u32 = 1;
@@ -140,14 +143,7 @@ fn multipath(mut bytes: &[u8]) -> Vec<Hop> {
 /// When the namespace cannot be entered or the kernel does not answer.
 pub fn routes(netns: &Netns, ipv4: bool) -> anyhow::Result<Vec<Route>> {
     let family = if ipv4 { libc::AF_INET } else { libc::AF_INET6 };
-    let socket = netns.run(|| {
-        let flags = SocketFlags::CLOEXEC;
-        let socket = rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None)?;
-        rustix::net::bind(&socket, &netlink::SocketAddrNetlink::new(0, 0))?;
-        sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(PATIENCE))?;
-        Ok(socket)
-    });
-    let socket = socket.context("opening a netlink socket")?;
+    let socket = open(netns)?;
     let mut routes: Vec<Route> = Vec::new();
     dump(&socket, RTM_GETROUTE, family as u8, 12, |kind, body| {
         if kind == RTM_NEWROUTE {
@@ -169,6 +165,67 @@ pub fn routes(netns: &Netns, ipv4: bool) -> anyhow::Result<Vec<Route>> {
         }
     }
     Ok(routes)
+}
+
+fn open(netns: &Netns) -> anyhow::Result<OwnedFd> {
+    let socket = netns.run(|| {
+        let flags = SocketFlags::CLOEXEC;
+        let socket = rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None)?;
+        rustix::net::bind(&socket, &netlink::SocketAddrNetlink::new(0, 0))?;
+        sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(PATIENCE))?;
+        Ok(socket)
+    });
+    socket.context("opening a netlink socket")
+}
+
+/// Asks for single routes, a few microseconds each.
+#[derive(Debug)]
+pub struct Lookup {
+    socket: OwnedFd,
+}
+
+impl Lookup {
+    /// Opens a socket in a namespace.
+    ///
+    /// # Errors
+    /// When the namespace cannot be entered.
+    pub fn open(netns: &Netns) -> anyhow::Result<Self> {
+        Ok(Self { socket: open(netns)? })
+    }
+
+    /// The route that a packet to this address would take; `None` where there is none. Of a route by nexthop object
+    /// [`Route::hops`] may be empty.
+    ///
+    /// # Errors
+    /// When the kernel does not answer.
+    pub fn route_to(&self, address: IpAddr) -> anyhow::Result<Option<Route>> {
+        let (family, octets) = match address {
+            IpAddr::V4(v4) => (libc::AF_INET as u8, v4.octets().to_vec()),
+            IpAddr::V6(v6) => (libc::AF_INET6 as u8, v6.octets().to_vec()),
+        };
+        // A header, struct rtmsg, RTA_DST.
+        let length = 16 + 12 + 4 + octets.len();
+        let mut request = (length as u32).to_ne_bytes().to_vec();
+        request.extend(RTM_GETROUTE.to_ne_bytes());
+        request.extend(REQUEST.to_ne_bytes());
+        request.extend([0; 8]);
+        request.extend([family, octets.len() as u8 * 8, 0, 0, 0, 0, 0, 0]);
+        request.extend(RTM_F_FIB_MATCH.to_ne_bytes());
+        request.extend((4 + octets.len() as u16).to_ne_bytes());
+        request.extend(1u16.to_ne_bytes());
+        request.extend(octets);
+        rustix::net::send(&self.socket, &request, SendFlags::empty()).context("asking for a route")?;
+        let mut buffer = [0; 8192];
+        let (read, _) = rustix::net::recv(&self.socket, buffer.as_mut_slice(), RecvFlags::empty())
+            .context("reading the answer about a route")?;
+        let answer = buffer.get(..read).unwrap_or_default();
+        match u16_at(answer, 4) {
+            Some(RTM_NEWROUTE) => Ok(answer.get(16..).and_then(Route::decode)),
+            // No such route, in whichever words.
+            Some(NLMSG_ERROR) => Ok(None),
+            other => bail!("an answer of type {other:?} about a route"),
+        }
+    }
 }
 
 /// A nexthop object: one hop, or a group of objects.
@@ -301,6 +358,17 @@ mod tests {
         assert_eq!(via(&find(true, "10.2.0.0")), ["fd00:9::2"]);
         assert_eq!(via(&find(true, "10.4.0.0")), ["10.9.0.2", "10.9.0.3"]);
         assert_eq!(via(&find(true, "10.5.0.0")), ["10.9.0.3"]);
+        let lookup = Lookup::open(&netns).unwrap();
+        for (address, expected) in [
+            ("10.4.7.7", Some(("10.4.0.0", 16))),
+            ("fd00:1::7", Some(("fd00:1::", 32))),
+            ("10.3.0.1", None),
+            ("fd00:7::", None),
+        ] {
+            let found = lookup.route_to(address.parse().unwrap()).unwrap();
+            let found = found.map(|route| route.destination);
+            assert_eq!(found, expected.map(|(to, length)| (to.parse().unwrap(), length)), "{address}");
+        }
         let unreachable = find(true, "10.3.0.0");
         assert_eq!((unreachable.table, unreachable.usable()), (77, 0));
         assert_eq!(via(&find(false, "fd00:1::")), ["fd00:9::2", "fd00:9::3"]);
