@@ -29,8 +29,6 @@ pub(crate) struct Managed {
     connection: Option<ConnId>,
     /// Interface of the last connection.
     pub(crate) ifindex: Option<u32>,
-    /// The task can take a batch.
-    pub(crate) ready: bool,
     /// How this peer's UPDATEs are written; empty before the first session.
     pub(crate) export: Option<Arc<PeerExport>>,
     /// `towpath bgp shutdown`.
@@ -51,7 +49,6 @@ impl Managed {
             established: None,
             connection: None,
             ifindex: None,
-            ready: false,
             export: None,
             shut_down: false,
             stale: Vec::new(),
@@ -106,7 +103,6 @@ impl Managed {
         rib.peer_up(self.id, session);
         self.export = rib.peer_export(self.id).map(Arc::new);
         self.established = Some(negotiated);
-        self.ready = false;
     }
 
     /// The peer has sent all it has of this family, in the session that is Established.
@@ -138,7 +134,6 @@ impl Managed {
     pub(crate) fn down(&mut self, retain: &[AfiSafi]) {
         self.established = None;
         self.connection = None;
-        self.ready = false;
         self.stale = retain.to_vec();
     }
 
@@ -152,8 +147,14 @@ impl Managed {
         }
     }
 
+    /// The session that is up can take a batch.
+    pub(crate) fn ready(&self) -> bool {
+        self.connection.is_some_and(|connection| self.handle.appetite.has_asked(connection))
+    }
+
     /// A batch for the session that asked for it; the task drops it if that session has ended meanwhile.
     pub(crate) fn send(&self, updates: Arc<[OutboundUpdate]>) {
+        self.handle.appetite.served();
         if let (Some(connection), Some(export)) = (self.connection, &self.export) {
             self.tell(PeerCommand::Outbound(connection, updates, Arc::clone(export)));
         }

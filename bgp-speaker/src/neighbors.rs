@@ -17,7 +17,7 @@ use tracing::{debug, error, info, warn};
 use crate::handle::PeerAction;
 use crate::managed::{Managed, dynamic_peer, settings};
 use crate::peer;
-use crate::peer_channel::{PeerCommand, SessionKey};
+use crate::peer_channel::{Appetite, PeerCommand, SessionKey};
 use crate::session::{ConfigEffect, Event, LocalSpeaker, StopReason, needs_reset};
 use crate::speaker::Router;
 use crate::transport::ListenKey;
@@ -109,7 +109,13 @@ impl Router {
         };
         let key = SessionKey(self.next_key);
         self.next_key += 1;
-        let (handle, task) = peer::prepare(key, peer.clone(), self.local_speaker(), self.events.clone());
+        let (handle, task) = peer::prepare(
+            key,
+            peer.clone(),
+            self.local_speaker(),
+            self.events.clone(),
+            Appetite::new(Arc::clone(&self.appetites)),
+        );
         self.tasks.spawn(task);
         let managed = Managed::new(id, peer, dynamic, handle);
         self.sessions.insert(key, managed);

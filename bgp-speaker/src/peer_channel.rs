@@ -1,10 +1,11 @@
 //! What the router task and a peer's task say to each other.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use api::desired::Peer;
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use crate::rib::{OutboundUpdate, PeerExport};
 use crate::session::{ConnId, Down, Event, LocalSpeaker, Negotiated};
@@ -20,7 +21,7 @@ pub(crate) struct SessionKey(pub(crate) u64);
 pub(crate) enum PeerCommand {
     /// A connection the listener accepted from this neighbour.
     Incoming(TcpStream),
-    /// More to say; answered with [`PeerEvent::Ready`] when it is written.
+    /// More to say; answered with [`Appetite::ask`] when it is written.
     Outbound(ConnId, Arc<[OutboundUpdate]>, Arc<PeerExport>),
     /// An event for the session: start, stop, refresh.
     Session(Event),
@@ -38,8 +39,46 @@ pub(crate) enum PeerEvent {
     Updates(Vec<Update>),
     Refresh(RouteRefresh),
     SweepStale(AfiSafi),
-    /// The last batch is written: the next one may come.
-    Ready,
+}
+
+impl PeerEvent {
+    /// How many prefixes the router has to look at, at least one.
+    pub(crate) fn prefixes(&self) -> usize {
+        let Self::Updates(updates) = self else { return 1 };
+        updates.iter().map(Update::prefix_count).sum::<usize>().max(1)
+    }
+}
+
+/// A peer's task asks for its next batch. Not an event, because it must not wait behind those of other peers: a
+/// receiver had to wait for 32,000 routes of a feeder between two batches of 8,000.
+#[derive(Clone)]
+pub(crate) struct Appetite {
+    /// One more than the connection that has room; 0: none.
+    asked: Arc<AtomicU64>,
+    router: Arc<Notify>,
+}
+
+impl Appetite {
+    /// None yet; `router` is woken when that changes.
+    pub(crate) fn new(router: Arc<Notify>) -> Self {
+        Self { asked: Arc::default(), router }
+    }
+
+    /// All of the last batch but a little is written on `connection`, or it is new.
+    pub(crate) fn ask(&self, connection: ConnId) {
+        self.asked.store(connection.0 + 1, Ordering::Release);
+        self.router.notify_one();
+    }
+
+    /// Whether `connection` has asked.
+    pub(crate) fn has_asked(&self, connection: ConnId) -> bool {
+        self.asked.load(Ordering::Acquire) == connection.0 + 1
+    }
+
+    /// It is given a batch now.
+    pub(crate) fn served(&self) {
+        self.asked.store(0, Ordering::Release);
+    }
 }
 
 /// The router's end of a peer task.
@@ -48,4 +87,5 @@ pub(crate) struct PeerHandle {
     pub(crate) commands: mpsc::Sender<PeerCommand>,
     pub(crate) view: watch::Receiver<PeerView>,
     pub(crate) counters: Arc<SharedCounters>,
+    pub(crate) appetite: Appetite,
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use api::DesiredState;
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
@@ -27,10 +27,13 @@ use crate::wire::{AfiSafi, RefreshKind, RouteRefresh};
 
 /// Prefixes in one batch for the FIB.
 const FIB_BATCH: usize = 4096;
-/// Events taken from peers before what follows from them is passed on.
-const EVENTS_AT_ONCE: usize = 64;
+/// Prefixes taken from peers before what follows from them is passed on: a few milliseconds of work. The FIB and
+/// the other peers begin as soon as the first of a full table are in, not when the last is.
+const PREFIXES_AT_ONCE: usize = 4096;
+/// Events of all peers that wait for the router; a decoded UPDATE is some half a kilobyte.
+const EVENTS_WAITING: usize = 32;
 /// Changes looked at for one batch of a peer.
-const OUTBOUND_BUDGET: usize = 8192;
+const OUTBOUND_BUDGET: usize = 4096;
 /// How often dynamic neighbours that went away are forgotten.
 const TIDY: Duration = Duration::from_secs(5);
 
@@ -48,7 +51,7 @@ pub async fn start(options: Options, desired: Arc<DesiredState>) -> (SpeakerHand
     // Full: callers of the handle wait.
     let (commands, command_receiver) = mpsc::channel(256);
     // Full: peer tasks stop reading their sockets.
-    let (events, event_receiver) = mpsc::channel(256);
+    let (events, event_receiver) = mpsc::channel(EVENTS_WAITING);
     // Full: the listener waits, callers queue in the kernel.
     let (accepted, accepted_receiver) = mpsc::channel(64);
     let rib = Rib::new(rib_config(&desired, options.fib.is_some()));
@@ -61,6 +64,7 @@ pub async fn start(options: Options, desired: Arc<DesiredState>) -> (SpeakerHand
         tasks: JoinSet::new(),
         listeners: Listeners::new(accepted),
         events,
+        appetites: Arc::default(),
         fib: options.fib,
         next_for_fib: None,
         stopping: None,
@@ -97,6 +101,8 @@ pub(crate) struct Router {
     pub(crate) tasks: JoinSet<SessionKey>,
     pub(crate) listeners: Listeners,
     pub(crate) events: mpsc::Sender<(SessionKey, PeerEvent)>,
+    /// Notified when a peer's task asks for a batch.
+    pub(crate) appetites: Arc<Notify>,
     pub(crate) fib: Option<mpsc::Sender<RibEvent>>,
     /// Taken from the RIB for the FIB's next free place.
     next_for_fib: Option<RibEvent>,
@@ -119,10 +125,10 @@ impl Router {
         mut events: mpsc::Receiver<(SessionKey, PeerEvent)>,
         mut accepted: mpsc::Receiver<TcpStream>,
     ) {
-        let mut batch = Vec::with_capacity(EVENTS_AT_ONCE);
         let mut tidy = tokio::time::interval(TIDY);
         tidy.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let fib = self.fib.clone();
+        let appetites = Arc::clone(&self.appetites);
         while self.stopping.is_none() {
             tokio::select! {
                 biased;
@@ -142,11 +148,8 @@ impl Router {
                         self.stopping = Some(Ending::Restart);
                     }
                 },
-                _ = events.recv_many(&mut batch, EVENTS_AT_ONCE) => {
-                    for (key, event) in batch.drain(..) {
-                        self.event(key, event);
-                    }
-                }
+                Some(first) = events.recv() => self.events(first, &mut events),
+                () = appetites.notified() => {}
                 _ = tidy.tick() => self.tidy(),
             }
             self.flush();
@@ -202,6 +205,17 @@ impl Router {
         }
     }
 
+    /// Takes what peers have said, until it is worth passing on.
+    fn events(&mut self, first: (SessionKey, PeerEvent), more: &mut mpsc::Receiver<(SessionKey, PeerEvent)>) {
+        let mut prefixes = 0;
+        let mut next = Some(first);
+        while let Some((key, event)) = next {
+            prefixes += event.prefixes();
+            self.event(key, event);
+            next = if prefixes < PREFIXES_AT_ONCE { more.try_recv().ok() } else { None };
+        }
+    }
+
     fn event(&mut self, key: SessionKey, event: PeerEvent) {
         let Some(managed) = self.sessions.get_mut(&key) else { return };
         let id = managed.id;
@@ -233,7 +247,6 @@ impl Router {
                 self.rib.sweep_stale(id, family);
                 managed.stale_swept(family);
             }
-            PeerEvent::Ready => managed.ready = true,
         }
     }
 
@@ -269,9 +282,8 @@ impl Router {
         if self.next_for_fib.is_none() {
             self.next_for_fib = self.rib.next_event(FIB_BATCH);
         }
-        for managed in self.sessions.values_mut().filter(|managed| managed.ready) {
+        for managed in self.sessions.values().filter(|managed| managed.ready()) {
             if let Some(updates) = self.rib.next_updates(managed.id, OUTBOUND_BUDGET) {
-                managed.ready = false;
                 managed.send(updates);
             }
         }

@@ -93,8 +93,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let desired = Arc::clone(&first.desired);
     let (loaded, configuration) = watch::channel(first);
 
-    // Full: the router keeps what waits, one entry a prefix.
-    let (rib_events, inbox) = mpsc::channel(64);
+    // Full: the router keeps what waits, four octets a prefix instead of forty.
+    let (rib_events, inbox) = mpsc::channel(4);
     let (speaker_ready, speaker_when_ready) = watch::channel(None);
     let fib_config = FibConfig {
         install: desired.install.clone(),

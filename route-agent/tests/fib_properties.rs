@@ -5,7 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -224,7 +224,8 @@ struct World {
     kernel: Kernel,
     desired: BTreeMap<usize, u8>,
     told: BTreeMap<FibNexthop, bool>,
-    flight: Option<Vec<(usize, Refusal)>>,
+    /// What the kernel refused, of each batch whose outcome is not known yet.
+    flights: VecDeque<Vec<(usize, Refusal)>>,
     now: Instant,
     seq: u64,
     confirmed: u64,
@@ -240,7 +241,7 @@ impl World {
             kernel: Kernel::default(),
             desired: BTreeMap::new(),
             told: BTreeMap::new(),
-            flight: None,
+            flights: VecDeque::new(),
             now: Instant::now(),
             seq: 0,
             confirmed: 0,
@@ -322,10 +323,14 @@ impl World {
     }
 
     fn plan(&mut self, limit: usize) {
-        if self.flight.is_some() {
+        self.notes();
+        if !self.flights.is_empty() {
+            if !self.resync && !self.verify {
+                let requests = self.fib.plan_ahead(limit);
+                self.write(&requests);
+            }
             return;
         }
-        self.notes();
         if std::mem::take(&mut self.resync) {
             self.fib.restart(install(), &self.kernel.snapshot());
             return self.notes();
@@ -334,6 +339,10 @@ impl World {
             self.fib.reconcile(&self.kernel.objects());
         }
         let requests = self.fib.plan(self.now, limit);
+        self.write(&requests);
+    }
+
+    fn write(&mut self, requests: &[Request]) {
         if requests.is_empty() {
             return;
         }
@@ -343,11 +352,11 @@ impl World {
                 refused.push((index, Refusal { errno, text: String::new() }));
             }
         }
-        self.flight = Some(refused);
+        self.flights.push_back(refused);
     }
 
     fn outcome(&mut self) {
-        if let Some(refused) = self.flight.take() {
+        if let Some(refused) = self.flights.pop_front() {
             self.fib.applied(self.now, Some(refused));
         }
     }
@@ -390,7 +399,7 @@ impl World {
             Step::Plan(limit) => self.plan(limit),
             Step::Outcome => self.outcome(),
             Step::LoseOutcome => {
-                if self.flight.take().is_some() {
+                if self.flights.pop_front().is_some() {
                     self.fib.applied(self.now, None);
                 }
             }

@@ -10,6 +10,7 @@ use hashbrown::HashTable;
 use rustc_hash::FxBuildHasher;
 
 use super::NexthopSet;
+use super::slab::Slab;
 use crate::wire::{Nexthop, PathAttributes};
 
 /// Number of an interned attribute block with its next hop.
@@ -26,18 +27,17 @@ impl SetId {
 
 /// Counted values under dense numbers, found again by hash.
 struct Interner<T> {
-    slots: Vec<Option<(T, u32)>>,
-    free: Vec<u32>,
+    slots: Slab<Option<(T, u32)>>,
     index: HashTable<u32>,
 }
 
 impl<T: Hash + Eq> Interner<T> {
     fn new() -> Self {
-        Self { slots: Vec::new(), free: Vec::new(), index: HashTable::new() }
+        Self { slots: Slab::default(), index: HashTable::new() }
     }
 
     fn value(&self, id: u32) -> &T {
-        let slot = self.slots.get(id as usize).and_then(Option::as_ref);
+        let slot = self.slots.get(id).and_then(Option::as_ref);
         &slot.expect("an id is held only while counted").0
     }
 
@@ -50,37 +50,26 @@ impl<T: Hash + Eq> Interner<T> {
     ) -> u32 {
         let hash = FxBuildHasher.hash_one(key);
         let slots = &self.slots;
-        let is_it =
-            |id: &u32| slots.get(*id as usize).and_then(Option::as_ref).is_some_and(|slot| same(&slot.0));
+        let is_it = |id: &u32| slots[*id].as_ref().is_some_and(|slot| same(&slot.0));
         if let Some(id) = self.index.find(hash, is_it).copied() {
             self.add(id, 1);
             return id;
         }
-        let id = match self.free.pop() {
-            Some(id) => id,
-            None => {
-                self.slots.push(None);
-                u32::try_from(self.slots.len() - 1).expect("fewer than 2^32 values fit in memory")
-            }
-        };
-        self.slots[id as usize] = Some((make(), 1));
+        let id = self.slots.insert(Some((make(), 1)));
         let slots = &self.slots;
-        self.index.insert_unique(hash, id, |id| {
-            FxBuildHasher
-                .hash_one(slots[*id as usize].as_ref().map(|slot| &slot.0).expect("indexed ids are live"))
-        });
+        self.index.insert_unique(hash, id, |id| hash_of(slots, *id));
         id
     }
 
     fn add(&mut self, id: u32, count: u32) {
-        if let Some(slot) = self.slots.get_mut(id as usize).and_then(Option::as_mut) {
+        if let Some(slot) = &mut self.slots[id] {
             slot.1 += count;
         }
     }
 
     /// Gives one count back; the value is returned when that was the last.
     fn release(&mut self, id: u32) -> Option<T> {
-        let slot = self.slots.get_mut(id as usize)?.as_mut()?;
+        let slot = self.slots[id].as_mut()?;
         slot.1 -= 1;
         if slot.1 > 0 {
             return None;
@@ -89,33 +78,25 @@ impl<T: Hash + Eq> Interner<T> {
         if let Ok(found) = self.index.find_entry(hash, |other| *other == id) {
             found.remove();
         }
-        let value = self.slots[id as usize].take();
-        self.free.push(id);
+        let value = self.slots[id].take();
+        self.slots.remove(id);
         if self.index.is_empty() {
             // A table that was emptied gives its memory back.
             *self = Self::new();
         } else if self.index.capacity() > 1024 && self.index.len() < self.index.capacity() / 8 {
-            self.shrink();
+            let slots = &self.slots;
+            self.index.shrink_to(0, |id| hash_of(slots, *id));
         }
         value.map(|slot| slot.0)
-    }
-
-    fn shrink(&mut self) {
-        let slots = &self.slots;
-        self.index.shrink_to(0, |id| {
-            FxBuildHasher
-                .hash_one(slots[*id as usize].as_ref().map(|slot| &slot.0).expect("indexed ids are live"))
-        });
-        let used = self.slots.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
-        self.slots.truncate(used);
-        self.slots.shrink_to_fit();
-        self.free.retain(|id| (*id as usize) < used);
-        self.free.shrink_to_fit();
     }
 
     fn len(&self) -> usize {
         self.index.len()
     }
+}
+
+fn hash_of<T: Hash>(slots: &Slab<Option<(T, u32)>>, id: u32) -> u64 {
+    FxBuildHasher.hash_one(slots[id].as_ref().map(|slot| &slot.0).expect("indexed ids are live"))
 }
 
 /// An attribute block as the table keeps it. Equality and hash go by octets and next hop.

@@ -219,6 +219,9 @@ impl Rib {
     ) -> (Option<(Announcement, u8)>, u16) {
         let entry = self.table.entry(id);
         let best = entry.best().filter(|_| !entry.is(Entry::UNCONFIRMED));
+        if best.is_some_and(|best| best.peer == peer.0) {
+            return (None, peer.0); // its own route
+        }
         let announced =
             best.and_then(|best| Some((best, self.exporter().announce(&group.key, entry.family(), best)?)));
         let Some((best, mut announcement)) = announced else { return (None, NOBODY) };
@@ -243,8 +246,7 @@ impl Rib {
         }
         let has_nexthop = announcement.nexthop != OutboundNexthop::Own || group.key.has_own(entry.family());
         let prepend = origination.map_or(0, |origination| origination.attributes.prepend);
-        let told = meant && has_nexthop && best.peer != peer.0;
-        (told.then_some((announcement, prepend)), best.peer)
+        ((meant && has_nexthop).then_some((announcement, prepend)), best.peer)
     }
 
     pub(crate) fn exporter(&self) -> Exporter<'_> {

@@ -26,6 +26,14 @@ pub struct Update {
     pub faults: Vec<AttributeFault>,
 }
 
+impl Update {
+    /// How many prefixes are announced or withdrawn.
+    pub fn prefix_count(&self) -> usize {
+        let announced = self.reach.iter().map(|reach| &reach.nlri);
+        announced.chain(&self.unreach).map(Nlri::len).sum()
+    }
+}
+
 /// Announced prefixes of one family with their next hop.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reach {

@@ -26,7 +26,7 @@ use super::numbers::Numbers;
 use super::pods::PodRoutes;
 use super::run::{Command, Feedback, SpeakerFeedback, Stopped};
 use super::status::FibStatus;
-use super::{Fib, Note, Refusal};
+use super::{Fib, Note, Refusal, Request};
 use crate::kernel::KernelError;
 use crate::kernel::dump::Snapshot;
 use crate::kernel::monitor::{KernelEvent, Monitor};
@@ -37,10 +37,9 @@ use crate::kernel::worker::{Job, Worker};
 use read::{AUDIT_EVERY, Retry};
 use resolve::Looking;
 
-/// Requests of one batch: some ten milliseconds of kernel time, the longest an urgent change waits.
-const BATCH: usize = 8192;
-/// RIB events taken in before the kernel's turn, so that what belongs together is planned together.
-const EVENTS_AT_ONCE: usize = 256;
+/// Requests of one batch. Two are on their way at most: some ten milliseconds of kernel time, the longest an urgent
+/// change waits.
+const BATCH: usize = 4096;
 /// How long the end may take after the RIB's channel is closed.
 const FLUSH_LIMIT: Duration = Duration::from_secs(10);
 
@@ -193,7 +192,7 @@ impl<F: SpeakerFeedback> Driver<F> {
             }
             let wake = self.closing.map_or(wake, |limit| limit.min(wake));
             tokio::select! {
-                event = self.inbox.recv(), if self.closing.is_none() => self.rib_events(event),
+                event = self.inbox.recv(), if self.closing.is_none() && self.fib.has_room() => self.rib_events(event),
                 answer = self.worker.answers.recv() => match answer {
                     Some(answer) => self.answered(answer),
                     None => return Err(KernelError::NoAnswer { doing: "use the writer thread" }),
@@ -221,8 +220,9 @@ impl<F: SpeakerFeedback> Driver<F> {
             return;
         };
         self.rib_event(first);
-        for _ in 0..EVENTS_AT_ONCE {
-            let Ok(event) = self.inbox.try_recv() else { return };
+        while self.fib.has_room()
+            && let Ok(event) = self.inbox.try_recv()
+        {
             self.rib_event(event);
         }
     }
@@ -245,8 +245,14 @@ impl<F: SpeakerFeedback> Driver<F> {
     fn advance(&mut self) {
         self.resolve_new();
         self.take_notes();
-        if self.busy == Busy::No {
-            self.next_job();
+        match self.busy {
+            Busy::No => self.next_job(),
+            // What was read would be older than what is written after it was asked for.
+            Busy::Writing if !self.resync && !self.verify => {
+                let requests = self.fib.plan_ahead(BATCH);
+                self.write(requests);
+            }
+            Busy::Writing | Busy::Reading => {}
         }
         self.take_notes();
         // Those of a configuration about to be taken over are not former ones.
@@ -273,6 +279,10 @@ impl<F: SpeakerFeedback> Driver<F> {
             return;
         }
         let requests = self.fib.plan(Instant::now(), BATCH);
+        self.write(requests);
+    }
+
+    fn write(&mut self, requests: Vec<Request>) {
         if !requests.is_empty() {
             let protocol = self.fib.install().protocol;
             self.job(Busy::Writing, Job::Write { requests, protocol });

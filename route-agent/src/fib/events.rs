@@ -206,7 +206,8 @@ impl Fib {
     }
 
     fn is_stray(&self, prefix: IpNet) -> bool {
-        let flying = self.in_flight.iter().filter_map(|target| match target {
+        let targets = self.in_flight.iter().flat_map(|batch| &batch.targets);
+        let flying = targets.filter_map(|target| match target {
             Target::Stray(stray) => Some(stray),
             _ => None,
         });

@@ -301,6 +301,12 @@ impl Groups {
         self.groups.iter().find(|(_, group)| group.id == id).map(|(place, _)| place)
     }
 
+    /// The group in the kernel that routes of `set` go to, if there is one.
+    pub(super) fn live(&self, set: u32) -> Option<u32> {
+        let serves = |group: &Group| group.label == Some(set) && group.state == GroupState::Live;
+        self.primary.get(&set).copied().filter(|place| self.groups.get(*place).is_some_and(serves))
+    }
+
     /// A group that serves `set`: an existing one, or a new one still to be created.
     pub(super) fn serving(&mut self, set: u32) -> u32 {
         let serves = |group: &Group| group.label == Some(set) && group.state != GroupState::Dead;

@@ -52,7 +52,7 @@ use smallvec::SmallVec;
 use groups::{GroupState, Groups};
 use local::Blackholes;
 use numbers::Numbers;
-use plan::Target;
+use plan::InFlight;
 use status::Repair;
 use table::{NONE, Table};
 
@@ -190,6 +190,9 @@ struct Failure {
     foreign: Option<Option<u8>>,
 }
 
+/// Prefixes queued before the RIB has to wait: four batches, some twenty milliseconds of kernel time.
+const QUEUE: usize = 16 * 1024;
+
 /// The pure core. See the module's head.
 #[derive(Debug)]
 pub struct Fib {
@@ -210,7 +213,8 @@ pub struct Fib {
     suspects: FxHashMap<IpNet, (u32, String)>,
     failures: FxHashMap<u32, Failure>,
     timers: BTreeSet<(Instant, u32)>,
-    in_flight: Vec<Target>,
+    /// Oldest first; at most two.
+    in_flight: VecDeque<InFlight>,
     /// Sequence numbers to confirm once the queue has been worked off to a position.
     marks: VecDeque<(u64, u64)>,
     /// To be named as failed by the next confirmation.
@@ -262,7 +266,7 @@ impl Fib {
             suspects: FxHashMap::default(),
             failures: FxHashMap::default(),
             timers: BTreeSet::new(),
-            in_flight: Vec::new(),
+            in_flight: VecDeque::new(),
             marks: VecDeque::new(),
             unconfirmed: FxHashSet::default(),
             stalled: false,
@@ -292,10 +296,21 @@ impl Fib {
         std::mem::take(&mut self.notes)
     }
 
+    /// A batch is on its way to the kernel.
+    pub fn is_writing(&self) -> bool {
+        !self.in_flight.is_empty()
+    }
+
     /// Nothing is queued, in flight or to be swept: the kernel holds what is thought to be there. Prefixes that
     /// wait for a next hop, or for another's route to go, may remain.
     pub fn is_quiet(&self) -> bool {
         self.in_flight.is_empty() && self.table.queue_is_empty() && self.strays.is_empty() && !self.stalled
+    }
+
+    /// Whether more changes are welcome. What the kernel has not been told of stays with the RIB, where a waiting
+    /// prefix costs 4 octets instead of 60 and is told at its latest state.
+    pub fn has_room(&self) -> bool {
+        self.table.queue_len() < QUEUE
     }
 
     /// Protocol, table and metric in use.

@@ -19,10 +19,10 @@ pub(super) fn pause(attempts: u32) -> Duration {
 }
 
 impl Fib {
-    /// The outcome of the batch in flight: which requests were refused, by index; `None`: unknown, then
+    /// The outcome of the oldest batch in flight: which requests were refused, by index; `None`: unknown, then
     /// everything has to be read anew.
     pub fn applied(&mut self, now: Instant, refused: Option<Vec<(usize, Refusal)>>) {
-        let targets = std::mem::take(&mut self.in_flight);
+        let targets = self.in_flight.pop_front().map(|batch| batch.targets).unwrap_or_default();
         let Some(refused) = refused else {
             self.stalled = true;
             self.notes.push(Note::Resync);

@@ -178,6 +178,11 @@ impl Table {
         self.pushed += 1;
     }
 
+    /// The entry that [`Table::pop`] takes next.
+    pub(super) fn front(&self) -> Option<u32> {
+        self.queue.front().copied()
+    }
+
     /// The next entry in order of arrival.
     pub(super) fn pop(&mut self) -> Option<u32> {
         let slot = self.queue.pop_front();
@@ -190,6 +195,10 @@ impl Table {
 
     pub(super) fn queue_is_empty(&self) -> bool {
         self.queue.is_empty()
+    }
+
+    pub(super) fn queue_len(&self) -> usize {
+        self.queue.len()
     }
 
     /// Position of the newest entry of the queue; reached when [`Table::popped`] is no less.

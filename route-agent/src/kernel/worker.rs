@@ -19,7 +19,7 @@ use super::socket::Netlink;
 use super::writer::Writer;
 use super::{KernelError, KernelRoute, NexthopObject};
 
-/// Jobs waiting: the driver has at most one of each kind under way, so this is never full.
+/// Jobs waiting: the driver has at most two of each kind under way, so this is never full.
 const JOBS: usize = 8;
 
 /// What the thread is asked to do.

@@ -79,7 +79,7 @@ impl<F: SpeakerFeedback> Driver<F> {
                 None => self.resync = true,
             },
         }
-        self.busy = Busy::No;
+        self.busy = if self.fib.is_writing() { Busy::Writing } else { Busy::No };
         if was_reading {
             for event in std::mem::take(&mut self.held) {
                 if !counts_at_once(&event) {
