@@ -1,6 +1,6 @@
 //! What is in force in a cluster while some objects are wrong, gone or not there yet.
 
-use api::build::{Object, Settled, Verdict, settle};
+use api::build::{Object, Settled, Verdict, settle, settle_with_left};
 use api::cluster::object;
 use api::desired::{AdvertisementSource, Secret};
 use serde_json::{Value, json};
@@ -143,6 +143,25 @@ fn one_that_contradicts_an_object_refused_for_itself_is_in_force() {
     let settled = settle(&[bad, peer("b", "10.0.0.1", json!({}))], &[], "node-1");
     assert_eq!(names(&settled), ["b"]);
     assert_eq!(settled.verdicts[1], Verdict::Accepted);
+}
+
+#[test]
+fn what_is_gone_though_nobody_deleted_it_stays_until_something_contradicts_it() {
+    let config = |asn: u32| resource("NetworkConfig", "default", json!({ "asn": asn }));
+    let good = [config(64_600), with_password("a", "10.0.0.1", "bgp"), peer("b", "10.0.0.2", json!({}))];
+    let before = settle(&[&good[..], &[secret("bgp", "password", "czNjcmV0")]].concat(), &[], "node-1");
+    let left = |object: &Object| object.name != "b";
+    let without = settle_with_left(&[], &before.in_force, left, "node-1");
+    assert_eq!((names(&without), without.desired.node.asn), (vec!["a"], before.desired.node.asn));
+    assert_eq!(without.desired.peers[0].md5, Some(Secret::new("s3cret")));
+    assert_eq!(without.verdicts, [], "nobody is told of what is not there");
+    assert_eq!(settle_with_left(&[], &without.in_force, left, "node-1"), without, "again: nothing new");
+    assert_eq!(names(&settle(&[], &before.in_force, "node-1")), Vec::<&str>::new(), "deleted is deleted");
+    // What is there again is right, whatever it says.
+    let current = [config(64_700), peer("new", "10.0.0.1", json!({}))];
+    let again = settle_with_left(&current, &without.in_force, left, "node-1");
+    assert_eq!((names(&again), again.desired.node.asn), (vec!["new"], 64_700));
+    assert_eq!(again.verdicts, [Verdict::Accepted, Verdict::Accepted]);
 }
 
 #[test]

@@ -265,6 +265,77 @@ fn an_api_server_that_is_away_changes_nothing_also_for_a_daemon_that_starts_mean
     assert_eq!((session(&bench.node, "tor1"), session(&bench.node, "tor2")), before);
 }
 
+/// Configuration of every kind that the daemon in [`Bench`] can have.
+fn all_kinds() -> String {
+    let object = |kind: &str, name: &str, spec: &str| {
+        format!(
+            "---\napiVersion: towpath.io/v1alpha1\nkind: {kind}\nmetadata: {{ name: {name} }}\nspec: {{ {spec} }}\n"
+        )
+    };
+    object("NetworkConfig", "default", "asn: 64601")
+        + &object("NodeNetwork", "node", "routerID: 10.9.9.9")
+        + &object("IPPool", "pods", "cidrs: [10.244.0.0/16]")
+        + &object("Advertisement", "blocks", "source: { podBlocks: {} }")
+        + &object("Advertisement", "static", "source: { static: { cidrs: [10.99.0.0/24] } }")
+        + &peer("tor1", 1, "")
+        + &peer("tor2", 2, WITH_PASSWORD)
+}
+
+#[test]
+fn definitions_that_are_deleted_take_no_session_and_no_route_along() {
+    let mut bench = Bench::established();
+    bench.edit(&all_kinds());
+    let announced = ["0.0.0.0/0", "10.99.0.0/24", "10.244.1.0/24"];
+    for tor in &bench.tors {
+        tor.until_prefixes(RibView::Best, &announced).unwrap();
+    }
+    bench.until_no_problems();
+    let sessions = |bench: &Bench| (session(&bench.node, "tor1"), session(&bench.node, "tor2"));
+    let (before, installed) = (sessions(&bench), bench.node.installed().unwrap());
+    let generation = bench.generation();
+
+    // As `kubectl delete -k deploy/` does it, and what was the daemons' own namespace is gone as well.
+    bench.server.kubectl(&["delete", "-f", "deploy/crds.yaml"]).unwrap();
+    bench.server.kubectl(&["delete", "secret", "bgp", "-n", NAMESPACE]).unwrap();
+    for plural in ["networkconfigs", "bgppeers", "advertisements", "ippools", "nodenetworks"] {
+        bench.until_problem(&[plural, "went with their definition", "stay in force"]);
+    }
+    assert_eq!((sessions(&bench), bench.generation()), (before, generation), "{}", bench.node.log());
+    bench.server.kubectl(&["delete", "clusterrole,clusterrolebinding", "towpath"]).unwrap();
+
+    // A daemon that starts meanwhile, and one that starts when the definitions are there again, without resources.
+    bench.node.kill9().unwrap();
+    bench.node.start_again().unwrap();
+    bench.until("a start from disk", |status| !status.waiting);
+    for tor in ["tor1", "tor2"] {
+        bench.node.until_established(tor).unwrap();
+    }
+    bench.until_problem(&["bgppeers may not be read"]);
+    assert_eq!(bench.node.installed().unwrap(), installed);
+    bench.definitions();
+    bench.roles();
+    bench.until_problem(&["bgppeers went with an earlier definition", "tor1, tor2", "stay in force"]);
+    bench.node.kill9().unwrap();
+    bench.node.start_again().unwrap();
+    for tor in ["tor1", "tor2"] {
+        bench.node.until_established(tor).unwrap();
+    }
+    bench.until_problem(&["bgppeers went with an earlier definition", "tor1, tor2", "stay in force"]);
+    for tor in &bench.tors {
+        tor.until_prefixes(RibView::Best, &announced).unwrap();
+    }
+    assert_eq!(bench.node.installed().unwrap(), installed);
+
+    // The same resources again are nothing new, and from now on a deletion is one.
+    let before = sessions(&bench);
+    bench.edit(&(secret("sesame-1") + &all_kinds()));
+    bench.until_no_problems();
+    assert_eq!((sessions(&bench), bench.generation()), (before.clone(), 1), "{}", bench.node.log());
+    bench.server.kubectl(&["delete", "bgppeer", "tor2"]).unwrap();
+    bench.until("one session less", |_| bench.node.peer("tor2").is_err());
+    assert_eq!(session(&bench.node, "tor1"), before.0);
+}
+
 #[test]
 fn a_first_start_waits_for_the_server_its_definitions_and_its_roles_and_says_so() {
     let mut bench = Bench::new();

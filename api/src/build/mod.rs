@@ -26,7 +26,7 @@ use crate::network::{IPPoolSpec, NetworkConfigSpec, NodeNetworkSpec};
 use crate::problem::show;
 
 pub use self::node::asn_of_node;
-pub use self::settle::{Settled, Verdict, settle};
+pub use self::settle::{Settled, Verdict, settle, settle_with_left};
 
 /// One resource.
 #[derive(Clone, Debug, PartialEq)]

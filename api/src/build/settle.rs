@@ -49,7 +49,18 @@ pub enum Verdict {
 /// long as something in force names it, and so is this node's own Node. Secrets are of one namespace, the daemon's
 /// own: a reference without a namespace means that one.
 pub fn settle(current: &[Object], last_good: &[Object], node: &str) -> Settled {
-    let mut candidates = Candidates::new(current, last_good, node);
+    settle_with_left(current, last_good, |_| false, node)
+}
+
+/// As [`settle`], while some objects are gone that nobody deleted: those of `last_good` that are not in `current` and
+/// that `left` knows stay as they were, until something of `current` contradicts them.
+pub fn settle_with_left(
+    current: &[Object],
+    last_good: &[Object],
+    left: impl Fn(&Object) -> bool,
+    node: &str,
+) -> Settled {
+    let mut candidates = Candidates::new(current, last_good, left, node);
     loop {
         let order = candidates.order();
         let objects: Vec<&Object> =
@@ -78,7 +89,9 @@ enum Standing {
     LastGood,
     /// The current version.
     Changed,
-    /// Neither.
+    /// The last good version of an object that is gone and that nobody deleted.
+    Left,
+    /// None of them.
     Out,
 }
 
@@ -110,7 +123,12 @@ struct Candidates<'a> {
 }
 
 impl<'a> Candidates<'a> {
-    fn new(current: &'a [Object], last_good: &'a [Object], node: &str) -> Self {
+    fn new(
+        current: &'a [Object],
+        last_good: &'a [Object],
+        left: impl Fn(&Object) -> bool,
+        node: &str,
+    ) -> Self {
         let mut gone: HashMap<Key, &Object> = last_good.iter().map(|object| (key(object), object)).collect();
         let mut all: Vec<Candidate<'_>> = Vec::new();
         for object in current {
@@ -120,7 +138,10 @@ impl<'a> Candidates<'a> {
         }
         // Its pods keep their addresses until the kubelet says who this node is now.
         if let Some(own) = gone.remove(&("Node", node.to_owned())) {
-            all.push(Candidate::kept(own));
+            all.push(Candidate::kept(own, Standing::LastGood));
+        }
+        for object in last_good.iter().filter(|object| left(object)) {
+            all.extend(gone.remove(&key(object)).map(|object| Candidate::kept(object, Standing::Left)));
         }
         gone.retain(|(kind, _), _| *kind == "Secret");
         let namespace = current.iter().chain(last_good).find_map(|object| object.namespace.clone());
@@ -222,7 +243,7 @@ impl<'a> Candidates<'a> {
                 secret.step_back();
                 found = true;
             } else if let Some(secret) = self.gone_secret(fault) {
-                self.all.push(Candidate::kept(secret));
+                self.all.push(Candidate::kept(secret, Standing::LastGood));
                 found = true;
             }
         }
@@ -262,13 +283,8 @@ impl<'a> Candidates<'a> {
 
 impl<'a> Candidate<'a> {
     /// An object that is gone, as it was.
-    fn kept(last_good: &'a Object) -> Self {
-        Self {
-            standing: Standing::LastGood,
-            version: Cow::Borrowed(last_good),
-            last_good: None,
-            problems: Vec::new(),
-        }
+    fn kept(last_good: &'a Object, standing: Standing) -> Self {
+        Self { standing, version: Cow::Borrowed(last_good), last_good: None, problems: Vec::new() }
     }
 
     fn can_be_as_it_was(&self) -> bool {
@@ -293,7 +309,7 @@ impl<'a> Candidate<'a> {
         match self.standing {
             Standing::Changed | Standing::Unchanged if problems.is_empty() => Verdict::Accepted,
             Standing::Changed | Standing::Unchanged => Verdict::Unresolved { problems },
-            Standing::LastGood => Verdict::Refused { problems, last_good_in_force: true },
+            Standing::LastGood | Standing::Left => Verdict::Refused { problems, last_good_in_force: true },
             Standing::Out => Verdict::Refused { problems, last_good_in_force: false },
         }
     }

@@ -16,6 +16,7 @@ use http::{HeaderValue, Method, Request, Response, Uri};
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::client::{Body, ConfigExt};
 use kube::config::{InClusterError, KubeConfigOptions, Kubeconfig};
 use tokio::sync::watch;
@@ -25,6 +26,7 @@ use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 use tracing::{info, warn};
 
 use super::Options;
+use super::gone::Definition;
 
 /// TCP and TLS, for one address.
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
@@ -103,6 +105,21 @@ impl Api {
     /// Every address of the API server, as an operator wrote it.
     pub(crate) fn servers(&self) -> Vec<String> {
         self.servers.iter().map(shown).collect()
+    }
+
+    /// The definition of this name, as the server has it now and not as its cache does.
+    pub(super) async fn definition(&self, name: &str) -> Definition {
+        let definitions: kube::Api<CustomResourceDefinition> = kube::Api::all(self.client());
+        match definitions.get_metadata_opt(name).await {
+            Ok(None) => Definition::Absent,
+            Ok(Some(found)) if found.metadata.deletion_timestamp.is_some() => Definition::Leaving,
+            Ok(Some(found)) => match found.metadata.creation_timestamp {
+                Some(made) => Definition::Since(made.0),
+                None => Definition::Unknown(format!("{name} has no creationTimestamp")),
+            },
+            Err(kube::Error::Api(status)) => Definition::Unknown(status.message),
+            Err(error) => Definition::Unknown(format!("{:#}", anyhow::Error::from(error))),
+        }
     }
 
     /// Whether the last request had an answer of any kind.

@@ -2,13 +2,16 @@
 //!
 //! In: [`Update`]s of the watches and the time. Out: which topics must be watched, the objects, and when they are to
 //! be judged. A list that has not been read yet has what was kept on disk, so a server that comes late changes only
-//! what is different. Pure.
+//! what is different; an object is not away from a list before it is known why ([`Gone`]). Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use api::build::Object;
+use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
+use super::gone::{Definition, Gone};
 use super::topic::{Kind, Topic, name};
 use super::watch::{News, Trouble, Update};
 
@@ -35,15 +38,39 @@ struct Slot {
     read: bool,
     /// Why it cannot be had, and since when.
     trouble: Option<(Trouble, Instant)>,
+    /// What it had, and may have lost with its definition.
+    gone: Gone,
 }
 
 impl Slot {
-    /// There is nothing to wait for: it is here, or refused for good.
+    /// There is nothing to wait for: it is here with a reason for what is gone, or refused for good.
     fn settled(&self, now: Instant) -> bool {
         let given_up = |(trouble, since): &(Trouble, Instant)| {
             !matches!(trouble, Trouble::Passing(_)) && now >= *since + REFUSED_LIMIT
         };
-        self.read || self.trouble.as_ref().is_some_and(given_up)
+        (self.read && !self.gone.open()) || self.trouble.as_ref().is_some_and(given_up)
+    }
+
+    /// Takes up the whole list. Whether anything is new.
+    fn list(&mut self, now: Instant, defined: bool, objects: BTreeMap<String, Value>) -> bool {
+        let changed = !self.read || self.trouble.is_some() || self.objects != objects;
+        objects.keys().for_each(|name| self.gone.returned(name));
+        self.gone.listed(now);
+        let before = std::mem::replace(&mut self.objects, objects);
+        for (_, object) in before.iter().filter(|(name, _)| defined && !self.objects.contains_key(*name)) {
+            self.gone.put(now, object);
+        }
+        (self.read, self.trouble) = (true, None);
+        changed
+    }
+
+    /// Takes up that an object is not there any more. Whether that is new.
+    fn remove(&mut self, now: Instant, defined: bool, name: &str) -> bool {
+        let Some(object) = self.objects.remove(name) else { return false };
+        if defined {
+            self.gone.put(now, &object);
+        }
+        true
     }
 }
 
@@ -53,7 +80,7 @@ pub(super) struct Gathered {
     node: String,
     namespace: String,
     slots: BTreeMap<Topic, Slot>,
-    /// What kept peers name, besides what those of now do: one of them may stay in force.
+    /// What the peers in force need, besides what those of now do: one of them may stay in force.
     in_force: BTreeSet<Topic>,
     started: Instant,
     /// Something on disk can be started with.
@@ -71,7 +98,7 @@ impl Gathered {
             node: node.to_owned(),
             namespace: namespace.to_owned(),
             slots: BTreeMap::new(),
-            in_force: BTreeSet::new(),
+            in_force: needs(&kept, namespace),
             started: now,
             kept: !kept.is_empty(),
             judged: None,
@@ -96,22 +123,21 @@ impl Gathered {
     pub(super) fn handle(&mut self, now: Instant, update: Update) {
         // A watch that has just been ended may have left something in the channel.
         let Some(slot) = self.slots.get_mut(&update.topic) else { return };
+        let defined = update.topic.definition().is_some();
         let changed = match update.news {
             News::Listed(objects) => {
-                let objects: BTreeMap<String, Value> =
-                    objects.into_iter().map(|object| (name(&object).to_owned(), object)).collect();
-                let changed = !slot.read || slot.trouble.is_some() || slot.objects != objects;
-                *slot = Slot { objects, read: true, trouble: None };
-                changed
+                let by_name = objects.into_iter().map(|object| (name(&object).to_owned(), object));
+                slot.list(now, defined, by_name.collect())
             }
             News::Applied(object) => {
                 let key = name(&object).to_owned();
+                slot.gone.returned(&key);
                 slot.objects.get(&key) != Some(&object) && {
                     slot.objects.insert(key, object);
                     true
                 }
             }
-            News::Deleted(object) => slot.objects.remove(name(&object)).is_some(),
+            News::Deleted(object) => slot.remove(now, defined, name(&object)),
             News::Refused(trouble) => match &mut slot.trouble {
                 Some((known, since)) => {
                     let other = *known != trouble;
@@ -125,16 +151,52 @@ impl Gathered {
             },
         };
         if changed {
-            let first = self.changed.map_or(now, |(first, _)| first);
-            self.changed = Some((first, now));
-            self.follow();
+            self.change(now);
         }
     }
 
-    /// The Secrets that peers in force name stay watched, whatever the peers say now.
+    fn change(&mut self, now: Instant) {
+        let first = self.changed.map_or(now, |(first, _)| first);
+        self.changed = Some((first, now));
+        self.follow();
+    }
+
+    /// The definitions to be asked for now, because something of theirs is gone. Counts as asking.
+    pub(super) fn questions(&mut self, now: Instant) -> Vec<(Topic, String)> {
+        let due = |(topic, slot): (&Topic, &mut Slot)| {
+            slot.gone.question_due().filter(|due| *due <= now)?;
+            let definition = topic.definition()?;
+            slot.gone.ask(now);
+            Some((topic.clone(), definition))
+        };
+        self.slots.iter_mut().filter_map(due).collect()
+    }
+
+    /// Takes the answer to such a question; `clock` is the time of day.
+    pub(super) fn answered(&mut self, now: Instant, clock: Timestamp, topic: &Topic, definition: Definition) {
+        let slot = self.slots.get_mut(topic);
+        if slot.is_some_and(|slot| slot.gone.answered(now, clock, definition)) {
+            self.change(now);
+        }
+    }
+
+    /// Whether an object that is gone is to stay as it was.
+    pub(super) fn stays(&self, object: &Object) -> bool {
+        let of_kind = |topic: &Topic| topic.definition().is_some() && topic.kind() == object.spec.kind();
+        self.slots.iter().any(|(topic, slot)| of_kind(topic) && slot.gone.stays(&object.name))
+    }
+
+    /// The server has nothing of this topic, and nothing stays without it.
+    pub(super) fn is_without(&self, topic: &Topic) -> bool {
+        let without = |slot: &Slot| {
+            slot.read && slot.trouble.is_none() && slot.objects.is_empty() && slot.gone.is_empty()
+        };
+        self.slots.get(topic).is_some_and(without)
+    }
+
+    /// What peers in force need stays watched, whatever the peers say now.
     pub(super) fn set_in_force(&mut self, objects: &[Value]) {
-        self.in_force =
-            objects.iter().filter_map(|peer| secret(peer, &self.namespace)).map(Topic::Secret).collect();
+        self.in_force = needs(objects, &self.namespace);
         self.follow();
     }
 
@@ -143,16 +205,17 @@ impl Gathered {
         let mut wanted: BTreeSet<Topic> = Topic::always().into();
         wanted.extend(self.in_force.iter().cloned());
         if let Some(peers) = self.slots.get(&Topic::All(Kind::BGPPeer)) {
-            let secrets = peers.objects.values().filter_map(|peer| secret(peer, &self.namespace));
-            wanted.extend(secrets.map(Topic::Secret));
-            if peers.objects.values().any(|peer| peer.pointer("/spec/neighbor/nodes").is_some()) {
-                wanted.insert(Topic::OtherNodes);
-            }
+            wanted.extend(needs(peers.objects.values(), &self.namespace));
         }
         self.slots.retain(|topic, _| wanted.contains(topic));
         for topic in wanted {
             self.slots.entry(topic).or_default();
         }
+    }
+
+    /// When a definition is to be asked for.
+    pub(super) fn question_due(&self) -> Option<Instant> {
+        self.slots.values().filter_map(|slot| slot.gone.question_due()).min()
     }
 
     /// When the objects are to be judged; `None`: not before the next update.
@@ -210,6 +273,7 @@ impl Gathered {
             (now >= *since + SAID_AFTER).then(|| words(topic, trouble))
         };
         let mut said: Vec<String> = self.slots.iter().filter_map(lasting).collect();
+        said.extend(self.slots.iter().filter_map(|(topic, slot)| slot.gone.problem(topic.plural())));
         let own = self.slots.get(&Topic::OwnNode);
         if own.is_some_and(|slot| slot.read && slot.objects.is_empty()) {
             said.push(format!(
@@ -246,6 +310,15 @@ fn words(topic: &Topic, trouble: &Trouble) -> String {
 fn age(object: &Value) -> (&str, &str, &str) {
     let text = |path: &str| object.pointer(path).and_then(Value::as_str).unwrap_or_default();
     (text("/metadata/creationTimestamp"), text("/kind"), text("/metadata/name"))
+}
+
+/// What must be watched for these objects: Secrets they name, and other Nodes for those that peer with nodes.
+fn needs<'a>(objects: impl IntoIterator<Item = &'a Value>, namespace: &str) -> BTreeSet<Topic> {
+    let needs = |object: &Value| {
+        let nodes = object.pointer("/spec/neighbor/nodes").map(|_| Topic::OtherNodes);
+        [secret(object, namespace).map(Topic::Secret), nodes].into_iter().flatten()
+    };
+    objects.into_iter().flat_map(needs).collect()
 }
 
 /// The Secret that a peer names, when it is in our namespace.
@@ -399,7 +472,34 @@ mod tests {
         assert_eq!(gathered.due(later), None, "the same again is no change");
         let gone = peer("tor", &json!({}));
         gathered.handle(later, Update { topic: PEERS, news: News::Deleted(gone) });
+        assert_eq!(gathered.due(later), Some(later + PART_LIMIT), "not before it is known why it is gone");
+        let question = (PEERS, "bgppeers.towpath.io".to_owned());
+        assert_eq!((gathered.question_due(), gathered.questions(later)), (Some(later), vec![question]));
+        assert_eq!((gathered.question_due(), gathered.questions(later)), (None, Vec::new()));
+        gathered.answered(later, Timestamp::now(), &PEERS, Definition::Since(Timestamp::UNIX_EPOCH));
         assert_eq!(gathered.due(later), Some(later + SETTLE));
+    }
+
+    #[test]
+    fn what_goes_with_its_definition_stays_also_when_it_went_while_no_daemon_ran() {
+        let tor = peer("tor", &json!({ "neighbor": {"nodes": {}} }));
+        let other = json!({ "apiVersion": "v1", "kind": "Node", "metadata": {"name": "node2"} });
+        let (mut gathered, now) = begin(vec![tor.clone(), other.clone()]);
+        gathered.set_in_force(&[tor.clone(), other.clone()]);
+        // Not all at once: the rest of the list is a list of what is there.
+        listed(&mut gathered, now, PEERS, Vec::new());
+        rest(&mut gathered, now);
+        listed(&mut gathered, now, Topic::OtherNodes, vec![other]);
+        assert!(!gathered.complete(now), "why it is gone is not known");
+        assert_eq!(gathered.questions(now).len(), 1, "Nodes have no definition");
+        gathered.answered(now, Timestamp::now(), &PEERS, Definition::Leaving);
+        assert!(gathered.complete(now) && gathered.topics().contains(&Topic::OtherNodes));
+        let read = |object: &Value| api::cluster::object(object).unwrap_or_else(Object::from);
+        assert!(!gathered.is_without(&PEERS) && gathered.is_without(&Topic::OwnNodeNetwork));
+        assert!(gathered.stays(&read(&tor)) && !gathered.stays(&read(&peer("other", &json!({})))));
+        assert_eq!(gathered.troubles(now).len(), 2, "that, and that the Node is not there");
+        gathered.handle(now, Update { topic: PEERS, news: News::Applied(tor.clone()) });
+        assert!(!gathered.stays(&read(&tor)), "it is there again");
     }
 
     #[test]

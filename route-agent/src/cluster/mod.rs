@@ -7,10 +7,12 @@
 //!                                              keep (last good, on disk)
 //! ```
 //! What comes out is the same [`Loaded`](crate::config::Loaded) that files give: no other part of the daemon knows
-//! of Kubernetes. An API server that does not answer changes nothing that runs.
+//! of Kubernetes. An API server that does not answer changes nothing that runs; nor does one whose definitions of our
+//! kinds are deleted.
 
 pub(crate) mod client;
 mod gather;
+mod gone;
 mod keep;
 pub(crate) mod report;
 pub(crate) mod source;
@@ -40,6 +42,8 @@ pub(crate) struct ClusterView {
     pub(crate) node_uid: Option<String>,
     /// The objects that were judged, in force or not.
     pub(crate) objects: Vec<Judged>,
+    /// There is no NodeNetwork of this node, neither at the API server nor one that stays in force without it.
+    pub(crate) own_missing: bool,
     /// Since when the API server has not answered; `None`: it does.
     pub(crate) away_since: Option<SystemTime>,
     /// Everything has been read from the server at least once since this start (else: from disk).

@@ -11,13 +11,16 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use api::DesiredState;
-use api::build::{Object, Verdict, settle};
+use api::build::{Object, Verdict, settle_with_left};
+use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
 use super::client::{Api, Away};
 use super::gather::{Gathered, PATIENCE};
+use super::gone::Definition;
 use super::keep::Keep;
 use super::topic::Topic;
 use super::watch::{Update, Watches};
@@ -33,6 +36,8 @@ pub(crate) struct Source {
     watches: Watches,
     updates: mpsc::Receiver<Update>,
     away: watch::Receiver<Option<Away>>,
+    /// Definitions that were asked for.
+    definitions: JoinSet<(Topic, Definition)>,
     /// What was settled last, and the same as the server gave it.
     in_force: Vec<Object>,
     raw: Vec<Value>,
@@ -48,6 +53,7 @@ pub(crate) struct Source {
 struct Judgement {
     desired: Arc<DesiredState>,
     node_uid: Option<String>,
+    own_missing: bool,
     objects: Vec<Judged>,
     /// Of the objects, and of the lists.
     problems: Vec<String>,
@@ -91,6 +97,7 @@ impl Source {
             watches,
             updates,
             away,
+            definitions: JoinSet::new(),
             in_force,
             raw,
             keep: kept,
@@ -140,10 +147,15 @@ impl Source {
 
     /// One thing that happens.
     async fn step(&mut self) -> anyhow::Result<()> {
-        let due = self.gathered.due(Instant::now());
+        let due =
+            [self.gathered.due(Instant::now()), self.gathered.question_due()].into_iter().flatten().min();
         tokio::select! {
             update = self.updates.recv() => {
                 self.gathered.handle(Instant::now(), update.context("the watches have ended")?);
+            }
+            Some(answer) = self.definitions.join_next() => {
+                let (topic, definition) = answer.context("asking for a definition")?;
+                self.gathered.answered(Instant::now(), Timestamp::now(), &topic, definition);
             }
             changed = self.away.changed() => changed.context("the client has ended")?,
             () = until(due) => {
@@ -153,6 +165,10 @@ impl Source {
                 }
             }
             error = self.watches.broken() => return Err(error),
+        }
+        for (topic, name) in self.gathered.questions(Instant::now()) {
+            let api = self.api.clone();
+            self.definitions.spawn(async move { (topic, api.definition(&name).await) });
         }
         self.watches.set(&self.gathered.topics());
         Ok(())
@@ -164,7 +180,8 @@ impl Source {
         let raw = self.gathered.take(now);
         let current: Vec<Object> =
             raw.iter().map(|raw| api::cluster::object(raw).unwrap_or_else(Object::from)).collect();
-        let settled = settle(&current, &self.in_force, &self.node);
+        let left = |object: &Object| self.gathered.stays(object);
+        let settled = settle_with_left(&current, &self.in_force, left, &self.node);
         let before = self.judged.take();
         let told = before.as_ref().map_or_else(Vec::new, |before| before.problems.clone());
         let desired = match before {
@@ -198,7 +215,8 @@ impl Source {
             .find(|raw| Topic::of(raw, &self.node) == Some(Topic::OwnNode))
             .map(|raw| text(raw, "/metadata/uid").to_owned());
         self.remember(settled.in_force, &current, &raw);
-        self.judged = Some(Judgement { desired, node_uid, objects, problems });
+        let own_missing = self.gathered.is_without(&Topic::OwnNodeNetwork);
+        self.judged = Some(Judgement { desired, node_uid, own_missing, objects, problems });
     }
 
     /// Keeps what is in force as the server gave it, now or before.
@@ -250,6 +268,7 @@ impl Source {
         };
         let view = Arc::new(ClusterView {
             node_uid: judged.node_uid.clone(),
+            own_missing: judged.own_missing,
             objects: judged.objects.clone(),
             away_since,
             synced: self.synced,

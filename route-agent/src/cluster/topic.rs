@@ -84,6 +84,14 @@ impl Topic {
         }
     }
 
+    /// Name of the definition that gives the kind to the API server, and takes all its objects along when it goes.
+    pub(super) fn definition(&self) -> Option<String> {
+        match self {
+            Self::All(_) | Self::OwnNodeNetwork => Some(format!("{}.towpath.io", self.plural())),
+            Self::OwnNode | Self::OtherNodes | Self::Secret(_) => None,
+        }
+    }
+
     pub(super) fn resource(&self) -> ApiResource {
         let (group, version) = match self {
             Self::All(_) | Self::OwnNodeNetwork => ("towpath.io", "v1alpha1"),

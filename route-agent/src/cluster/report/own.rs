@@ -179,7 +179,8 @@ impl Own {
         let value = serde_json::to_value(&status).map_err(|error| Failure::Refused(error.to_string()))?;
         let apply = || self.server.apply_status("NodeNetwork", &self.node, MANAGER, &value);
         match apply().await {
-            Err(Failure::NotFound(missing)) => {
+            // One that went with its definition stays in force, which an empty one would end.
+            Err(Failure::NotFound(missing)) if view.own_missing => {
                 let uid = view.node_uid.as_deref().ok_or(Failure::NotFound(missing))?;
                 self.server.create_node_network(&self.node, uid).await?;
                 apply().await?;
