@@ -26,4 +26,4 @@ pub mod words;
 
 pub use desired::DesiredState;
 pub use file::{Documents, load};
-pub use problem::Problem;
+pub use problem::{Problem, few};

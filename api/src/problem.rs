@@ -43,6 +43,17 @@ impl fmt::Display for Problem {
 
 impl std::error::Error for Problem {}
 
+/// The first few of a list, and how many more there are: `a, b, c and 2 more`.
+pub fn few(entries: &[impl AsRef<str>], separator: &str) -> String {
+    const SHOWN: usize = 3;
+    let shown: Vec<&str> = entries.iter().take(SHOWN).map(AsRef::as_ref).collect();
+    let shown = shown.join(separator);
+    match entries.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
 /// A value as a message shows it: short, on one line, never nothing.
 pub(crate) fn show(text: &str) -> String {
     const LONGEST: usize = 60;

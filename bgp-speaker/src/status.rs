@@ -203,6 +203,23 @@ pub struct PeerStatus {
     pub faults: Faults,
 }
 
+impl PeerStatus {
+    /// The session should be Established: it is neither paused nor the neighbour's to open.
+    pub fn is_wanted(&self) -> bool {
+        !self.paused && !self.dynamic
+    }
+
+    /// The session is Established.
+    pub fn is_established(&self) -> bool {
+        self.state == "Established"
+    }
+
+    /// Why it is not Established, in words.
+    pub fn down_because(&self) -> &str {
+        self.reason.as_deref().unwrap_or("not connected yet")
+    }
+}
+
 /// A NOTIFICATION, sent or received.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastError {

@@ -187,15 +187,15 @@ impl Answers {
         let loaded = self.loaded.borrow().clone();
         let peers = self.speaker.peers().await?;
         let fib = self.fib.status().await?;
-        let wanted = || peers.iter().filter(|peer| !peer.paused && !peer.dynamic);
+        let wanted = || peers.iter().filter(|peer| peer.is_wanted());
         let sessions = SessionCounts {
             configured: wanted().count(),
-            established: wanted().filter(|peer| peer.state == "Established").count(),
+            established: wanted().filter(|peer| peer.is_established()).count(),
         };
         let mut problems: Vec<String> = loaded.status.problems.clone();
         problems.extend(self.speaker_problems.borrow().iter().cloned());
-        problems.extend(wanted().filter(|peer| peer.state != "Established").map(|peer| {
-            let reason = peer.reason.as_deref().unwrap_or("not connected yet");
+        problems.extend(wanted().filter(|peer| !peer.is_established()).map(|peer| {
+            let reason = peer.down_because();
             format!("session {} ({}) is {}: {reason}", peer.peer, peer.neighbor, peer.state)
         }));
         problems.extend(kernel_problems(&fib));

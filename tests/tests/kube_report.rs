@@ -246,7 +246,7 @@ fn the_state_of_a_cluster_at_a_glance_and_what_happens_in_it() {
     let refused = bench.until_condition(LIMIT, "ippool/b", "Accepted", ("False", "Invalid"));
     let message = refused["message"].as_str().unwrap();
     assert!(message.starts_with("spec.cidrs[0]: 10.244.128.0/17 overlaps"), "{message}");
-    assert!(message.ends_with("its last good version is in force"), "{message}");
+    assert!(message.ends_with("its last good version stays in force"), "{message}");
     assert_eq!(refused["observedGeneration"], 2);
     bench.until_condition(LIMIT, "nodenetwork/node2", "ConfigurationAccepted", ("False", "ResourcesRefused"));
     assert!(bench.until_event("IPPool/b", "Refused").contains("overlaps"));

@@ -173,7 +173,7 @@ fn objects_become_sessions_and_an_edit_touches_nothing_else() {
 
     // A peer that contradicts another, one whose Secret is in another namespace, and one that names none that is there.
     bench.edit(&peer("zz-same", 1, ""));
-    bench.until_problem(&["BGPPeer/zz-same", "10.0.1.2", "BGPPeer/tor1", "not in force"]);
+    bench.until_problem(&["BGPPeer/zz-same", "10.0.1.2", "BGPPeer/tor1", "left out"]);
     bench.edit(&peer("tor3", 3, ", auth: { md5SecretRef: { name: bgp, namespace: kube-system } }"));
     bench.until_problem(&["BGPPeer/tor3", "spec.auth.md5SecretRef", "kube-system"]);
     assert!(node.peer("tor3").is_err(), "no session without its password");

@@ -42,6 +42,31 @@ pub enum Verdict {
     },
 }
 
+impl Verdict {
+    /// What is wrong with the object, or with what it names; nothing for one that is in force as it stands.
+    pub fn problems(&self) -> &[String] {
+        match self {
+            Self::Accepted => &[],
+            Self::Unresolved { problems } | Self::Refused { problems, .. } => problems,
+        }
+    }
+
+    /// The object as it stands is not in force, whatever is instead.
+    pub fn is_refused(&self) -> bool {
+        matches!(self, Self::Refused { .. })
+    }
+
+    /// What is in force in spite of the problems, in words.
+    pub fn in_force(&self) -> &'static str {
+        match self {
+            Self::Accepted => "it is in force as it stands",
+            Self::Unresolved { .. } => "the rest of it is in force",
+            Self::Refused { last_good_in_force: true, .. } => "its last good version stays in force",
+            Self::Refused { last_good_in_force: false, .. } => "it is left out",
+        }
+    }
+}
+
 /// Settles what `node` must do while some of the objects may be wrong.
 ///
 /// Of two objects that contradict each other, the one that changed since `last_good` is refused; of two that both

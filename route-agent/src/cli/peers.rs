@@ -63,7 +63,7 @@ fn table(peers: &[PeerStatus], now: u64) -> String {
         })
         .collect();
     let mut text = render(&heading, &rows);
-    for peer in peers.iter().filter(|peer| peer.state != "Established") {
+    for peer in peers.iter().filter(|peer| !peer.is_established()) {
         if let Some(reason) = &peer.reason {
             text.push_str(&format!("{} ({}): {reason}\n", peer.peer, peer.neighbor));
         }

@@ -118,7 +118,7 @@ impl Api {
                 None => Definition::Unknown(format!("{name} has no creationTimestamp")),
             },
             Err(kube::Error::Api(status)) => Definition::Unknown(status.message),
-            Err(error) => Definition::Unknown(format!("{:#}", anyhow::Error::from(error))),
+            Err(error) => Definition::Unknown(error.to_string()),
         }
     }
 

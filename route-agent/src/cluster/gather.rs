@@ -273,7 +273,7 @@ impl Gathered {
             (now >= *since + SAID_AFTER).then(|| words(topic, trouble))
         };
         let mut said: Vec<String> = self.slots.iter().filter_map(lasting).collect();
-        said.extend(self.slots.iter().filter_map(|(topic, slot)| slot.gone.problem(topic.plural())));
+        said.extend(self.slots.iter().filter_map(|(topic, slot)| slot.gone.problem(&topic.plural())));
         let own = self.slots.get(&Topic::OwnNode);
         if own.is_some_and(|slot| slot.read && slot.objects.is_empty()) {
             said.push(format!(
@@ -287,7 +287,7 @@ impl Gathered {
 
     /// Which lists have not been read, in words.
     pub(super) fn waited_for(&self) -> String {
-        let names: BTreeSet<&str> =
+        let names: BTreeSet<String> =
             self.slots.iter().filter(|(_, slot)| !slot.read).map(|(topic, _)| topic.plural()).collect();
         names.into_iter().collect::<Vec<_>>().join(", ")
     }

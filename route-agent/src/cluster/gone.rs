@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use api::few;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
@@ -19,8 +20,6 @@ use super::topic::name;
 pub(super) const RETURN_LIMIT: Duration = Duration::from_secs(600);
 /// How often a definition is asked for while resources stay that it does not have.
 const ASK_EVERY: Duration = Duration::from_secs(30);
-/// Names in a sentence.
-const NAMED: usize = 5;
 
 /// The definition of a kind, as the API server gave it when asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -159,11 +158,7 @@ impl Gone {
                 )
             }
         };
-        let mut names: Vec<&str> = self.objects.keys().map(String::as_str).take(NAMED).collect();
-        let more = self.objects.len() - names.len();
-        let more = if more > 0 { format!("{more} more") } else { String::new() };
-        names.extend(Some(more.as_str()).filter(|more| !more.is_empty()));
-        let names = names.join(", ");
+        let names = few(&self.objects.keys().collect::<Vec<_>>(), ", ");
         Some(format!(
             "{plural} {why}; as they were, they stay in force on this node: {names}; apply deploy/ and them again, or delete the DaemonSet"
         ))

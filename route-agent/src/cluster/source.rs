@@ -296,18 +296,10 @@ impl Source {
     }
 }
 
-/// `BGPPeer/tor spec.timers.hold: 2s is not allowed; use 0s (off) or at least 3s (its last good version is in force)`
+/// `BGPPeer/tor spec.timers.hold: 2s is not allowed; use 0s (off) or at least 3s (its last good version stays in force)`
 fn said(object: &Object, verdict: &Verdict) -> Vec<String> {
-    let (problems, stays) = match verdict {
-        Verdict::Accepted => return Vec::new(),
-        Verdict::Unresolved { problems } => (problems, "it is in force as far as that allows"),
-        Verdict::Refused { problems, last_good_in_force: true } => {
-            (problems, "its last good version stays in force")
-        }
-        Verdict::Refused { problems, last_good_in_force: false } => (problems, "it is not in force"),
-    };
-    let (kind, name) = (object.spec.kind(), &object.name);
-    problems.iter().map(|problem| format!("{kind}/{name} {problem} ({stays})")).collect()
+    let (kind, name, stays) = (object.spec.kind(), &object.name, verdict.in_force());
+    verdict.problems().iter().map(|problem| format!("{kind}/{name} {problem} ({stays})")).collect()
 }
 
 fn text<'a>(object: &'a Value, path: &str) -> &'a str {

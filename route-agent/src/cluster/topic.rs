@@ -1,6 +1,7 @@
 //! What is watched: one list of the API server each, as narrow as it can be.
 
-use kube::api::{ApiResource, GroupVersionKind};
+use k8s_openapi::api::core::v1::{Node, Secret};
+use kube::api::ApiResource;
 use serde_json::{Map, Value, json};
 
 use super::client::Api;
@@ -72,32 +73,28 @@ impl Topic {
     }
 
     /// As the API server calls it in paths and in RBAC.
-    pub(super) fn plural(&self) -> &'static str {
-        match self {
-            Self::All(Kind::NetworkConfig) => "networkconfigs",
-            Self::All(Kind::BGPPeer) => "bgppeers",
-            Self::All(Kind::Advertisement) => "advertisements",
-            Self::All(Kind::IPPool) => "ippools",
-            Self::OwnNodeNetwork => "nodenetworks",
-            Self::OwnNode | Self::OtherNodes => "nodes",
-            Self::Secret(_) => "secrets",
-        }
+    pub(super) fn plural(&self) -> String {
+        self.resource().plural
     }
 
     /// Name of the definition that gives the kind to the API server, and takes all its objects along when it goes.
     pub(super) fn definition(&self) -> Option<String> {
         match self {
-            Self::All(_) | Self::OwnNodeNetwork => Some(format!("{}.towpath.io", self.plural())),
+            Self::All(_) | Self::OwnNodeNetwork => {
+                let ApiResource { plural, group, .. } = self.resource();
+                Some(format!("{plural}.{group}"))
+            }
             Self::OwnNode | Self::OtherNodes | Self::Secret(_) => None,
         }
     }
 
+    /// How requests name it.
     pub(super) fn resource(&self) -> ApiResource {
-        let (group, version) = match self {
-            Self::All(_) | Self::OwnNodeNetwork => ("towpath.io", "v1alpha1"),
-            Self::OwnNode | Self::OtherNodes | Self::Secret(_) => ("", "v1"),
-        };
-        ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, self.kind()), self.plural())
+        match self {
+            Self::All(_) | Self::OwnNodeNetwork => resource(self.kind()),
+            Self::OwnNode | Self::OtherNodes => ApiResource::erase::<Node>(&()),
+            Self::Secret(_) => ApiResource::erase::<Secret>(&()),
+        }
     }
 
     /// What the server leaves out.
@@ -144,6 +141,17 @@ impl Topic {
 fn keep(essence: &mut Map<String, Value>, object: &Value, field: &str) {
     if let Some(value) = object.get(field) {
         essence.insert(field.into(), value.clone());
+    }
+}
+
+/// How requests name one of our kinds.
+pub(super) fn resource(kind: &str) -> ApiResource {
+    ApiResource {
+        group: "towpath.io".to_owned(),
+        version: "v1alpha1".to_owned(),
+        api_version: api::crd::API_VERSION.to_owned(),
+        kind: kind.to_owned(),
+        plural: format!("{}s", kind.to_lowercase()),
     }
 }
 

@@ -17,7 +17,7 @@ use crate::bgp::{Afi, BGPPeerSpec, ExtendedNextHop, NextHop, Nodes, Passive};
 use crate::build::node::Identity;
 use crate::build::{Report, selector};
 use crate::desired::{AfiSafi, Family, Neighbor, NextHopMode, Peer, RemoteAsn, Source};
-use crate::problem::show;
+use crate::problem::{few, show};
 
 /// What the BGPPeer's one [`Peer`] has for a neighbour: both families, until a node is put in its place.
 pub(super) fn anybody() -> Neighbor {
@@ -97,26 +97,16 @@ pub(super) fn sessions(
     } else if !apart.is_empty() {
         doubts.push(format!(
             "BGPPeer/{mesh}: no session with {}: this node has no address of their address family",
-            some(&apart)
+            few(&apart, ", ")
         ));
     }
     if !taken.is_empty() {
         doubts.push(format!(
             "BGPPeer/{mesh}: no session with {}: another node has the same address; remove the one that is gone",
-            some(&taken)
+            few(&taken, ", ")
         ));
     }
     (peers, doubts)
-}
-
-/// The first few of a list.
-fn some(names: &[&str]) -> String {
-    const SHOWN: usize = 3;
-    let shown = names.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", ");
-    match names.len().saturating_sub(SHOWN) {
-        0 => shown,
-        more => format!("{shown} and {more} more"),
-    }
 }
 
 /// Both ends of a session, and our next hop for IPv6 prefixes where that is another.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use api::few;
 use clap::Args;
 use route_agent::exclusive::claim_namespace;
 use route_agent::fib::numbers::Numbers;
@@ -121,12 +122,10 @@ fn refuse_while_in_use(args: &UninstallArgs) -> anyhow::Result<()> {
     drop(claim_namespace().context("a daemon runs on this node")?);
     let wires = wires()?;
     if !wires.is_empty() && !args.force {
-        let few: Vec<&str> = wires.iter().take(3).map(String::as_str).collect();
         bail!(
-            "{} pods still have links of ours ({}{}); drain the node and remove its pods first, or go on with --force",
+            "{} pods still have links of ours ({}); drain the node and remove its pods first, or go on with --force",
             wires.len(),
-            few.join(", "),
-            if wires.len() > few.len() { ", ..." } else { "" }
+            few(&wires, ", ")
         );
     }
     for wire in wires {

@@ -3,14 +3,13 @@
 //! In: what the daemon knows of itself. Out: conditions with a status, a reason of one word and a sentence that says
 //! what to do. `lastTransitionTime` moves with the status only, as Kubernetes has it. Pure.
 
+use api::few;
 use api::words::{Condition, ConditionStatus};
+use bgp_speaker::status::PeerStatus;
 use cni::ready::State;
 
-use super::facts::Facts;
+use super::facts::{Facts, Refused};
 use crate::pods::PodsStatus;
-
-/// Entries of a list in a message; the rest is counted.
-const LISTED: usize = 3;
 
 /// A condition without its history.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,24 +77,16 @@ pub(super) fn ready(pods: Option<&PodsStatus>) -> Judgement {
 }
 
 fn accepted(facts: &Facts<'_>) -> Judgement {
-    let problems: Vec<String> = facts
-        .refused
-        .iter()
-        .map(|refused| {
-            let instead = match refused.last_good_in_force {
-                Some(true) => "its last good version is in force",
-                Some(false) => "it is left out",
-                None => "the rest of it is in force",
-            };
-            format!("{}: {}; {instead}", refused.object, list(&refused.problems))
-        })
-        .collect();
+    let said = |Refused { object, verdict }: &Refused| {
+        format!("{object}: {}; {}", few(verdict.problems(), "; "), verdict.in_force())
+    };
+    let problems: Vec<String> = facts.refused.iter().map(said).collect();
     if problems.is_empty() {
         Judgement::new("ConfigurationAccepted", true, "Accepted", "every resource is in force as it stands")
     } else {
-        let refused = facts.refused.iter().any(|refused| refused.last_good_in_force.is_some());
+        let refused = facts.refused.iter().any(|refused| refused.verdict.is_refused());
         let reason = if refused { "ResourcesRefused" } else { "ReferencesMissing" };
-        Judgement::new("ConfigurationAccepted", false, reason, list(&problems))
+        Judgement::new("ConfigurationAccepted", false, reason, few(&problems, "; "))
     }
 }
 
@@ -103,24 +94,17 @@ fn peers_up(facts: &Facts<'_>) -> Judgement {
     if facts.desired.peers.is_empty() {
         return Judgement::new("PeersUp", false, "NoPeers", NO_PEERS);
     }
-    let wanted = || facts.peers.iter().filter(|peer| !peer.paused && !peer.dynamic);
-    let (all, down): (usize, Vec<String>) = (
-        wanted().count(),
-        wanted()
-            .filter(|peer| peer.state != "Established")
-            .map(|peer| {
-                let reason = peer.reason.as_deref().unwrap_or("not connected yet");
-                format!("{} ({}): {reason}", peer.peer, peer.neighbor)
-            })
-            .collect(),
-    );
+    let wanted = || facts.peers.iter().filter(|peer| peer.is_wanted());
+    let all = wanted().count();
+    let said = |peer: &PeerStatus| format!("{} ({}): {}", peer.peer, peer.neighbor, peer.down_because());
+    let down: Vec<String> = wanted().filter(|peer| !peer.is_established()).map(said).collect();
     if all == 0 {
         Judgement::new("PeersUp", true, "NoneExpected", "every peer is paused or connects by itself")
     } else if down.is_empty() {
         Judgement::new("PeersUp", true, "AllEstablished", format!("{all} of {all} sessions are Established"))
     } else {
         let up = all - down.len();
-        let message = format!("{up} of {all} sessions are Established; down: {}", list(&down));
+        let message = format!("{up} of {all} sessions are Established; down: {}", few(&down, "; "));
         Judgement::new("PeersUp", false, "SessionsDown", message)
     }
 }
@@ -134,7 +118,7 @@ fn routes_converged(facts: &Facts<'_>) -> Judgement {
         let message = format!(
             "{} routes wait for next hops that lead nowhere: {}",
             fib.waiting,
-            list(&fib.unreachable)
+            few(&fib.unreachable, "; ")
         );
         return Judgement::new("RoutesConverged", false, "NextHopUnreachable", message);
     }
@@ -151,27 +135,21 @@ fn kernel_ok(facts: &Facts<'_>) -> Judgement {
     if fib.failed_count > 0 {
         let lines: Vec<String> =
             fib.failed.iter().map(|failed| format!("{}: {}", failed.what, failed.error)).collect();
-        return no("RoutesRefused", format!("the kernel refuses {}: {}", fib.failed_count, list(&lines)));
+        return no(
+            "RoutesRefused",
+            format!("the kernel refuses {}: {}", fib.failed_count, few(&lines, "; ")),
+        );
     }
     if fib.foreign_count > 0 {
         let lines: Vec<String> = fib.foreign.iter().map(|foreign| foreign.prefix.to_string()).collect();
         let message = format!(
             "routes that are not ours stand at our metric and are left alone: {}; remove them, or choose another install.metric",
-            list(&lines)
+            few(&lines, "; ")
         );
         return no("ForeignRoutes", message);
     }
     if !fib.warnings.is_empty() {
-        return no("NotSetUp", list(&fib.warnings));
+        return no("NotSetUp", few(&fib.warnings, "; "));
     }
     Judgement::new("KernelOK", true, "AsWanted", "the kernel takes everything")
-}
-
-/// The first entries, and how many more there are.
-pub(super) fn list(entries: &[String]) -> String {
-    let mut text = entries.iter().take(LISTED).cloned().collect::<Vec<_>>().join("; ");
-    if let Some(more) = entries.len().checked_sub(LISTED).filter(|more| *more > 0) {
-        text.push_str(&format!("; and {more} more"));
-    }
-    text
 }

@@ -1,6 +1,7 @@
 //! What a node's status is made of, as it stands at one look.
 
 use api::DesiredState;
+use api::build::Verdict;
 use bgp_speaker::status::PeerStatus;
 
 use crate::fib::status::FibStatus;
@@ -28,10 +29,8 @@ pub(super) struct Facts<'a> {
 pub(super) struct Refused {
     /// `BGPPeer/tor`.
     pub(super) object: String,
-    /// Field, value and remedy of each mistake.
-    pub(super) problems: Vec<String>,
-    /// Whether an earlier version of it is; `None`: it is in force without what it names and is not there.
-    pub(super) last_good_in_force: Option<bool>,
+    /// Not [`Verdict::Accepted`].
+    pub(super) verdict: Verdict,
 }
 
 /// The BGPPeer a session belongs to: sessions between nodes are called `BGPPEER/NODE`.
@@ -39,19 +38,9 @@ pub(super) fn bgp_peer(session: &str) -> &str {
     session.split('/').next().unwrap_or(session)
 }
 
-/// The session should be Established: it is neither paused nor the neighbour's to open.
-pub(super) fn wanted(peer: &PeerStatus) -> bool {
-    !peer.paused && !peer.dynamic
-}
-
-/// The session is Established.
-pub(super) fn established(peer: &PeerStatus) -> bool {
-    peer.state == "Established"
-}
-
 /// It works with a fault: it is gone and its routes stay (Graceful Restart), or it is at a prefix limit.
 pub(super) fn degraded(peer: &PeerStatus) -> bool {
     let stale = peer.families.iter().any(|family| family.stale > 0);
     let full = peer.families.iter().any(|family| family.limit > 0 && family.received >= family.limit);
-    stale || (established(peer) && full)
+    stale || (peer.is_established() && full)
 }

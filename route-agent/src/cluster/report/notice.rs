@@ -98,7 +98,7 @@ impl Observer {
         let mut before = std::mem::take(&mut self.sessions);
         for peer in facts.peers {
             let key = (peer.peer.clone(), peer.neighbor.to_string());
-            let established = facts::established(peer);
+            let established = peer.is_established();
             let mut session = before.remove(&key).unwrap_or(Session {
                 established: false,
                 downs: 0,
@@ -112,7 +112,7 @@ impl Observer {
             if established && (lost || !session.established) {
                 notices.push(self.session("SessionUp", peer));
             }
-            let never = !established && peer.down_count == 0 && facts::wanted(peer);
+            let never = !established && peer.down_count == 0 && peer.is_wanted();
             if never && !session.told && now.saturating_duration_since(session.first_seen) >= COMING_UP {
                 notices.push(self.session("SessionNotEstablished", peer));
                 session.told = true;

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use api::build::Verdict;
+use api::few;
 use api::words::{Condition, Status};
 use futures_util::StreamExt;
 use k8s_openapi::jiff::Timestamp;
@@ -19,14 +20,15 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::warn;
 
-use super::conditions::{Judgement, list};
+use super::conditions::Judgement;
 use super::notice::{Notice, Regarding};
 use super::own::uid;
 use super::recorder::Recorder;
-use super::server::{CLUSTER_MANAGER, Failure, MANAGER, Server, resource};
+use super::server::{CLUSTER_MANAGER, Failure, MANAGER, Server};
 use super::status::time;
 use super::tally::{Clash, IDENTITY, Lean, Sum, Tally};
 use super::verdict;
+use crate::cluster::topic::resource;
 use crate::cluster::{ClusterView, Judged};
 use crate::config::Loaded;
 
@@ -160,11 +162,10 @@ impl<'a> Overview<'a> {
             return;
         }
         let outcome = self.report(&view).await;
-        match &outcome {
-            Err(failure) if !self.failing => {
-                warn!(error = %failure, "status of shared resources cannot be written; it is tried until it can");
-            }
-            _ => {}
+        if let Err(failure) = &outcome
+            && !self.failing
+        {
+            warn!(error = %failure, "status of shared resources cannot be written; it is tried until it can");
         }
         self.failing = outcome.is_err();
         let node = self.node.clone();
@@ -230,32 +231,28 @@ impl<'a> Overview<'a> {
     /// An Event when an object is refused, or lacks what it names.
     fn tell(&mut self, judged: &Judged) {
         let key = (judged.kind, judged.name.clone());
-        let (reason, problems, instead) = match &judged.verdict {
+        let reason = match &judged.verdict {
             Verdict::Accepted => {
                 self.refused.remove(&key);
                 return;
             }
-            Verdict::Unresolved { problems } => ("ReferenceMissing", problems, ""),
-            Verdict::Refused { problems, last_good_in_force: true } => {
-                ("Refused", problems, "; its last good version stays in force")
-            }
-            Verdict::Refused { problems, last_good_in_force: false } => {
-                ("Refused", problems, "; it is left out")
-            }
+            Verdict::Unresolved { .. } => "ReferenceMissing",
+            Verdict::Refused { .. } => "Refused",
         };
-        let told = (judged.generation, problems.clone());
+        let problems = judged.verdict.problems();
+        let told = (judged.generation, problems.to_vec());
         if self.refused.get(&key) == Some(&told) {
             return;
         }
         self.refused.insert(key, told);
-        let text = list(problems);
+        let text = few(problems, "; ");
         self.recorder.add(Notice {
             regarding: Regarding { kind: judged.kind, name: judged.name.clone() },
             related: None,
             reason,
             warning: true,
             subject: text.clone(),
-            note: format!("{text}{instead}"),
+            note: format!("{text}; {}", judged.verdict.in_force()),
         });
     }
 
@@ -282,7 +279,7 @@ impl<'a> Overview<'a> {
         for (node, problems) in wanted.into_iter().take(most) {
             let message = format!(
                 "{}; give one of them another in spec.routerID or spec.asn of its NodeNetwork",
-                list(&problems)
+                few(&problems, "; ")
             );
             if self.clashes.get(&node) == Some(&message) {
                 continue;

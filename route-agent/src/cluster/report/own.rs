@@ -238,15 +238,8 @@ impl Own {
 /// What is not in force as it stands.
 fn refused(view: &ClusterView) -> Vec<Refused> {
     let judged = view.objects.iter().filter_map(|judged| {
-        let (problems, last_good_in_force) = match &judged.verdict {
-            Verdict::Accepted => return None,
-            Verdict::Unresolved { problems } => (problems.clone(), None),
-            Verdict::Refused { problems, last_good_in_force } => {
-                (problems.clone(), Some(*last_good_in_force))
-            }
-        };
         let object = format!("{}/{}", judged.kind, judged.name);
-        Some(Refused { object, problems, last_good_in_force })
+        (judged.verdict != Verdict::Accepted).then(|| Refused { object, verdict: judged.verdict.clone() })
     });
     judged.collect()
 }

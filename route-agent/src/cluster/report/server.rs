@@ -7,8 +7,10 @@ use api::status::NodeNetworkStatus;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::api::events::v1::Event;
-use kube::api::{Api, ApiResource, DynamicObject, GetParams, Patch, PatchParams, PostParams};
+use kube::api::{Api, DynamicObject, GetParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
+
+use crate::cluster::topic::resource;
 
 /// Who writes a node's status, and the conditions of what it reports on.
 pub(super) const MANAGER: &str = "towpath";
@@ -163,17 +165,6 @@ impl Server {
     }
 }
 
-/// How one of our kinds is called in paths.
-pub(super) fn resource(kind: &str) -> ApiResource {
-    ApiResource {
-        group: "towpath.io".to_owned(),
-        version: "v1alpha1".to_owned(),
-        api_version: api::crd::API_VERSION.to_owned(),
-        kind: kind.to_owned(),
-        plural: format!("{}s", kind.to_lowercase()),
-    }
-}
-
 fn posted() -> PostParams {
     PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() }
 }
@@ -189,7 +180,8 @@ async fn within<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, 
 fn meaning(error: kube::Error) -> Failure {
     let status = match error {
         kube::Error::Api(status) => status,
-        other => return Failure::Away(format!("{:#}", anyhow::Error::from(other))),
+        // Its words have those of its source in them.
+        other => return Failure::Away(other.to_string()),
     };
     let text = status.message.clone();
     match status.code {

@@ -118,9 +118,9 @@ fn moved(old: i64, new: i64) -> bool {
 /// Counts of some sessions. One that a neighbour opened is desired while it is up.
 fn sum<'a>(peers: impl Iterator<Item = &'a PeerStatus>) -> SessionCounts {
     let mut counts = SessionCounts::default();
-    for peer in peers.filter(|peer| facts::wanted(peer) || (peer.dynamic && facts::established(peer))) {
+    for peer in peers.filter(|peer| peer.is_wanted() || (peer.dynamic && peer.is_established())) {
         counts.desired += 1;
-        counts.established += i64::from(facts::established(peer));
+        counts.established += i64::from(peer.is_established());
         counts.degraded += i64::from(facts::degraded(peer));
     }
     counts
@@ -143,7 +143,7 @@ fn sessions(facts: &Facts<'_>) -> Vec<NodePeerStatus> {
     let configured: BTreeMap<&str, &Peer> =
         facts.desired.peers.iter().map(|peer| (peer.name.as_str(), peer)).collect();
     let mut sorted: Vec<&PeerStatus> = facts.peers.iter().collect();
-    sorted.sort_by_key(|peer| (facts::established(peer), peer.peer.as_str(), peer.neighbor));
+    sorted.sort_by_key(|peer| (peer.is_established(), peer.peer.as_str(), peer.neighbor));
     let mut keys = BTreeSet::new();
     let listed = sorted
         .into_iter()

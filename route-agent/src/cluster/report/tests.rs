@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use api::DesiredState;
+use api::build::Verdict;
 use api::status::NodeNetworkStatus;
 use api::words::{Condition, ConditionStatus};
 use bgp_speaker::status::{Capabilities, FamilyStatus, Faults, LastError, Messages, PeerStatus};
@@ -219,21 +220,22 @@ fn each_fault_has_its_condition_reason_and_words() {
             |b| {
                 b.refused.push(Refused {
                     object: "BGPPeer/tor1".into(),
-                    problems: vec!["spec.timers.hold: 2s is not allowed".into()],
-                    last_good_in_force: Some(true),
+                    verdict: Verdict::Refused {
+                        problems: vec!["spec.timers.hold: 2s is not allowed".into()],
+                        last_good_in_force: true,
+                    },
                 })
             },
             "ConfigurationAccepted",
             "ResourcesRefused",
-            "BGPPeer/tor1: spec.timers.hold: 2s is not allowed; its last good version is in force",
+            "BGPPeer/tor1: spec.timers.hold: 2s is not allowed; its last good version stays in force",
         ),
         (
             "a Secret missing",
             |b| {
                 b.refused.push(Refused {
                     object: "BGPPeer/tor1".into(),
-                    problems: vec!["spec.auth: no Secret".into()],
-                    last_good_in_force: None,
+                    verdict: Verdict::Unresolved { problems: vec!["spec.auth: no Secret".into()] },
                 })
             },
             "ConfigurationAccepted",
@@ -383,8 +385,7 @@ fn transitions_are_news_and_what_moves_all_the_time_is_not() {
             |b| {
                 b.refused.push(Refused {
                     object: "IPPool/a".into(),
-                    problems: vec!["no".into()],
-                    last_good_in_force: Some(false),
+                    verdict: Verdict::Refused { problems: vec!["no".into()], last_good_in_force: false },
                 })
             },
             News::Transition,

@@ -1,23 +1,20 @@
 //! The status of resources that all nodes share, as one daemon writes it for all: verdicts and counts. Pure.
 
 use api::build::Verdict;
+use api::few;
 use api::status::{BGPPeerStatus, SessionCounts};
 use api::words::{Condition, Status};
 
-use super::conditions::{Judgement, list};
+use super::conditions::Judgement;
 use super::tally::Sum;
 
 /// Whether a resource is in force as it stands.
 fn accepted(verdict: &Verdict) -> Judgement {
-    match verdict {
-        Verdict::Accepted | Verdict::Unresolved { .. } => {
-            Judgement::new("Accepted", true, "Accepted", "it is in force as it stands")
-        }
-        Verdict::Refused { problems, last_good_in_force } => {
-            let instead =
-                if *last_good_in_force { "its last good version is in force" } else { "it is left out" };
-            Judgement::new("Accepted", false, "Invalid", format!("{}; {instead}", list(problems)))
-        }
+    if verdict.is_refused() {
+        let message = format!("{}; {}", few(verdict.problems(), "; "), verdict.in_force());
+        Judgement::new("Accepted", false, "Invalid", message)
+    } else {
+        Judgement::new("Accepted", true, "Accepted", verdict.in_force())
     }
 }
 
@@ -54,7 +51,7 @@ pub(super) fn bgp_peer(
 fn references(verdict: &Verdict) -> Judgement {
     match verdict {
         Verdict::Unresolved { problems } => {
-            Judgement::new("ReferencesResolved", false, "ReferenceMissing", list(problems))
+            Judgement::new("ReferencesResolved", false, "ReferenceMissing", few(problems, "; "))
         }
         Verdict::Accepted | Verdict::Refused { .. } => {
             Judgement::new("ReferencesResolved", true, "Resolved", "what it names is there")
@@ -165,7 +162,7 @@ mod tests {
             let verdict = Verdict::Refused { problems: vec!["spec.cidrs[0]: no".into()], last_good_in_force };
             plain(&verdict, 1, &[], "now").conditions.remove(0).message
         };
-        assert_eq!(refused(true), "spec.cidrs[0]: no; its last good version is in force");
+        assert_eq!(refused(true), "spec.cidrs[0]: no; its last good version stays in force");
         assert_eq!(refused(false), "spec.cidrs[0]: no; it is left out");
     }
 
