@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bgp_speaker::query::RibView;
+use bgp_speaker::status::PeerStatus;
 use route_agent::status::AgentStatus;
 use serde_json::json;
 use towpath_tests::agent::{Agent, LIMIT};
@@ -280,6 +281,94 @@ fn all_kinds() -> String {
         + &peer("tor1", 1, "")
         + &peer("tor2", 2, WITH_PASSWORD)
 }
+
+/// Objects of every kind the daemon reads, and of those it writes. One after the other they are edited and deleted: `tor1` is
+/// the session that none of it is about.
+#[test]
+fn no_edit_and_no_deletion_of_any_one_object_resets_a_session_it_is_not_about() {
+    let bench = Bench::established();
+    bench.edit(&(all_kinds() + NEIGHBOURS));
+    bench.server.kubectl(&["label", "node", "node", "rack=a"]).unwrap();
+    bench.tors[0].until_prefixes(RibView::Best, &["0.0.0.0/0", "10.99.0.0/24", "10.244.1.0/24"]).unwrap();
+    bench.until_no_problems();
+    let first = session(&bench.node, "tor1");
+    let ours = |kind: &str, name: &str, spec: &str| {
+        format!(
+            "{{apiVersion: towpath.io/v1alpha1, kind: {kind}, metadata: {{name: {name}}}, spec: {{{spec}}}}}"
+        )
+    };
+    let core = |kind: &str, more: &str| format!("{{apiVersion: v1, kind: {kind}, {more}}}");
+    // YAML to apply, or what else kubectl is told.
+    let steps = [
+        ours("NetworkConfig", "default", "asn: 64601, install: {maxPaths: 4}, logLevel: Debug"),
+        ours("IPPool", "pods", "cidrs: [10.244.0.0/16, 10.245.0.0/16]"),
+        "delete ippool/pods".to_owned(),
+        ours("Advertisement", "static", "source: {static: {cidrs: [10.99.1.0/24]}}"),
+        "delete advertisement/static".to_owned(),
+        "delete advertisement/blocks".to_owned(),
+        ours("NodeNetwork", "node", "routerID: 10.9.9.9, podCIDRs: [10.244.1.0/24, 10.244.9.0/24]"),
+        ours("NodeNetwork", "other", "asn: 64777, routerID: 10.9.9.9"),
+        "delete nodenetwork/other".to_owned(),
+        core(
+            "Node",
+            "metadata: {name: other, labels: {rack: b}}, spec: {podCIDR: 10.244.3.0/24, podCIDRs: [10.244.3.0/24]}",
+        ),
+        "delete node/other".to_owned(),
+        // The selector of tor2 is this label.
+        "label node/node rack=none --overwrite".to_owned(),
+        "label node/node rack=a zone=z --overwrite".to_owned(),
+        peer(
+            "tor2",
+            2,
+            ", auth: { md5SecretRef: { name: bgp } }, timers: { hold: 30s }, pauseReason: hm, paused: true",
+        ),
+        core("Secret", "metadata: {name: unused, namespace: towpath-system}, stringData: {password: other}"),
+        "delete secret/unused".to_owned(),
+        secret("sesame-3"),
+        "delete secret/bgp".to_owned(),
+        "delete bgppeer/tor2".to_owned(),
+        "delete lease/towpath-status".to_owned(),
+        "delete node/node".to_owned(),
+    ];
+    for (step, what) in (0..).zip(&steps) {
+        if what.starts_with("delete") || what.starts_with("label") {
+            let words: Vec<&str> = what.split(' ').chain(["-n", NAMESPACE]).collect();
+            bench.server.kubectl(&words).unwrap();
+        } else {
+            bench.edit(what);
+        }
+        // What comes afterwards has arrived: so has this, and what it made of the sessions is seen below, whenever it was.
+        bench.edit(&ours(
+            "Advertisement",
+            "mark",
+            &format!("source: {{static: {{cidrs: [10.98.{step}.0/24]}}}}"),
+        ));
+        let marked = format!("10.98.{step}.0/24");
+        until(LIMIT, &format!("{marked} after {what}"), || {
+            let heard =
+                bench.tors[0].prefixes(RibView::Best)?.iter().any(|prefix| prefix.to_string() == marked);
+            Ok(heard.then_some(()))
+        })
+        .unwrap_or_else(|error| panic!("{error:#}\n{}", bench.node.log()));
+        assert_eq!(session(&bench.node, "tor1"), first, "after {what}\n{}", bench.node.log());
+    }
+    // These two are what every session is made of: another router id, then another AS number.
+    for what in ["nodenetwork/node", "networkconfig/default"] {
+        let before = bench.tors[0].peer("node").unwrap().down_count;
+        bench.server.kubectl(&["delete", what]).unwrap();
+        let renewed = |peer: &PeerStatus| peer.state == "Established" && peer.down_count > before;
+        bench.tors[0].until_peer("node", "another session", renewed).unwrap();
+    }
+}
+
+/// Of another node, and a peer that a label of this one selects.
+const NEIGHBOURS: &str = "---
+{apiVersion: v1, kind: Node, metadata: {name: other}, spec: {podCIDR: 10.244.3.0/24, podCIDRs: [10.244.3.0/24]}}
+---
+{apiVersion: towpath.io/v1alpha1, kind: NodeNetwork, metadata: {name: other}, spec: {}}
+---
+{apiVersion: towpath.io/v1alpha1, kind: BGPPeer, metadata: {name: tor2}, spec: {nodeSelector: {matchLabels: {rack: a}}, neighbor: {address: 10.0.2.2}, remoteASN: external, auth: {md5SecretRef: {name: bgp}}}}
+";
 
 #[test]
 fn definitions_that_are_deleted_take_no_session_and_no_route_along() {
