@@ -13,6 +13,7 @@ mod connection;
 pub mod filter;
 pub mod handle;
 mod managed;
+pub mod memory;
 mod neighbors;
 mod outbound;
 mod peer;

@@ -49,6 +49,7 @@ fn main() -> ExitCode {
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .init();
+    bgp_speaker::memory::configure_allocator();
     match run(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -26,7 +26,7 @@ use crate::transport::Listeners;
 use crate::wire::{AfiSafi, RefreshKind, RouteRefresh};
 
 /// Prefixes in one batch for the FIB.
-const FIB_BATCH: usize = 4096;
+const FIB_BATCH: usize = 2048;
 /// Prefixes taken from peers before what follows from them is passed on: a few milliseconds of work. The FIB and
 /// the other peers begin as soon as the first of a full table are in, not when the last is.
 const PREFIXES_AT_ONCE: usize = 4096;

@@ -136,6 +136,12 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     tasks.spawn(local::run(configuration.clone(), speaker.clone(), fib.clone()));
     tasks.spawn(apply(configuration, speaker.clone(), fib, speaker_problems, options.set_log_level));
     stage.send_replace(Stage::Running(Arc::new(answers)));
+    tokio::spawn(async {
+        tokio::time::sleep(START_IS_OVER).await;
+        if let Err(error) = bgp_speaker::memory::forget_start() {
+            warn!(%error, "the program's start stays in memory");
+        }
+    });
 
     let mut fib_part = Part::new("the task that writes kernel routes", async { Ok(fib_task.await??) });
     let mut speaker_part = Part::new("the speaker's task", async { Ok(speaker_task.await?) });
@@ -239,6 +245,8 @@ async fn apply(
 /// How long a part may take to end; the FIB's own limit is below it.
 const END_LIMIT: Duration = Duration::from_secs(15);
 
+/// What was only needed to start has been used by then.
+const START_IS_OVER: Duration = Duration::from_secs(5);
 /// How long the API server may take to hear of the end.
 const REPORT_LIMIT: Duration = Duration::from_secs(1);
 

@@ -107,6 +107,7 @@ pub(super) fn run(args: AgentArgs) -> anyhow::Result<ExitCode> {
         pods,
         set_log_level,
     };
+    bgp_speaker::memory::configure_allocator();
     let workers = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(4));
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers)

@@ -37,9 +37,9 @@ use crate::kernel::worker::{Job, Worker};
 use read::{AUDIT_EVERY, Retry};
 use resolve::Looking;
 
-/// Requests of one batch. Two are on their way at most: some ten milliseconds of kernel time, the longest an urgent
+/// Requests of one batch. Two are on their way at most: some five milliseconds of kernel time, the longest an urgent
 /// change waits.
-const BATCH: usize = 4096;
+const BATCH: usize = 2048;
 /// How long the end may take after the RIB's channel is closed.
 const FLUSH_LIMIT: Duration = Duration::from_secs(10);
 

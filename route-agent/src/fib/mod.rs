@@ -190,8 +190,8 @@ struct Failure {
     foreign: Option<Option<u8>>,
 }
 
-/// Prefixes queued before the RIB has to wait: four batches, some twenty milliseconds of kernel time.
-const QUEUE: usize = 16 * 1024;
+/// Prefixes queued before the RIB has to wait: four batches, some ten milliseconds of kernel time.
+const QUEUE: usize = 8 * 1024;
 
 /// The pure core. See the module's head.
 #[derive(Debug)]

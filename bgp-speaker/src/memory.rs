@@ -1,0 +1,99 @@
+//! How little memory a daemon keeps: what the allocator is told at the start, and what only the start needed.
+
+#![expect(unsafe_code, reason = "mallopt(3) and madvise(2) have no safe wrapper in our dependencies")]
+
+use std::fs;
+use std::io;
+
+/// Larger blocks are mapped on their own and go back to the system when they are freed: tables that grow, batches.
+const MAPPED_FROM_BYTES: i32 = 128 << 10;
+
+/// Settings of glibc's allocator; with another one nothing happens. To be called before the first thread starts.
+///
+/// glibc gives each thread an arena of its own and moves its thresholds up with what was freed. A route is decoded by
+/// one thread and kept by another, so arenas were left with holes (6 octets a route with 500,000 routes), and tables
+/// stayed in the heap when they were emptied (ADR 6).
+pub fn configure_allocator() {
+    #[cfg(target_env = "gnu")]
+    for (parameter, value) in [
+        (libc::M_ARENA_MAX, 1),
+        (libc::M_MMAP_THRESHOLD, MAPPED_FROM_BYTES),
+        (libc::M_TRIM_THRESHOLD, MAPPED_FROM_BYTES),
+    ] {
+        // SAFETY: mallopt takes two numbers and changes settings of the allocator only; no other thread runs yet that
+        // could read them at the same time.
+        unsafe { libc::mallopt(parameter, value) };
+    }
+}
+
+/// Unmaps the pages of the program's file that the start has touched; what is used again is mapped again from the page
+/// cache, without a read from disk. Most of a daemon's code parses, configures and explains once (16 MB resident
+/// before, 7 after). Returns the octets that were looked at.
+///
+/// # Errors
+/// `/proc/self/maps` cannot be read, or the kernel refuses.
+pub fn forget_start() -> io::Result<usize> {
+    let maps = fs::read_to_string("/proc/self/maps")?;
+    let mut total = 0;
+    for (address, length) in maps.lines().filter_map(unwritten) {
+        // SAFETY: the range is a private mapping of a file that nobody has written to: program text, or the segment
+        // at the head of the file, which is linked read-only and takes no relocations. So its pages are the file's,
+        // and MADV_DONTNEED changes only where the next access finds them.
+        let result = unsafe { libc::madvise(address as *mut libc::c_void, length, libc::MADV_DONTNEED) };
+        if result != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        total += length;
+    }
+    Ok(total)
+}
+
+/// Address and length of a mapping of program text or of the head of its file (constants, tables for unwinding), from
+/// a line of proc_pid_maps(5). Other read-only segments hold relocations, which are this process's own.
+fn unwritten(line: &str) -> Option<(usize, usize)> {
+    let mut fields = line.split_ascii_whitespace();
+    let (range, permissions, offset) = (fields.next()?, fields.next()?, fields.next()?);
+    let path = fields.nth(2)?;
+    let head = permissions == "r--p" && offset.bytes().all(|digit| digit == b'0');
+    if !(permissions == "r-xp" || head) || !path.starts_with('/') {
+        return None;
+    }
+    let (start, end) = range.split_once('-')?;
+    let (start, end) = (usize::from_str_radix(start, 16).ok()?, usize::from_str_radix(end, 16).ok()?);
+    Some((start, end.checked_sub(start)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_nobody_has_written_to_is_named() {
+        let lines = [
+            ("7f00-7f80 r-xp 00535000 fe:00 1234  /usr/local/bin/towpath", Some((0x7f00, 0x80))),
+            ("7f00-7f80 r-xp 00535000 fe:00 1234  /usr/bin/a name", Some((0x7f00, 0x80))),
+            ("7f00-7f80 r--p 00000000 fe:00 1234  /usr/local/bin/towpath", Some((0x7f00, 0x80))),
+            ("7f00-7f80 r--p 01581870 fe:00 1234  /usr/local/bin/towpath", None),
+            ("7f00-7f80 rw-p 00000000 fe:00 1234  /usr/local/bin/towpath", None),
+            ("7f00-7f80 rwxp 00000000 fe:00 1234  /usr/local/bin/towpath", None),
+            ("7f00-7f80 r-xp 00000000 00:00 0  [vdso]", None),
+            ("7f00-7f80 r-xp 00000000 00:00 0", None),
+            ("", None),
+        ];
+        for (line, expected) in lines {
+            assert_eq!(unwritten(line), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_program_goes_on_and_holds_less_of_its_file() {
+        let resident = || {
+            let status = fs::read_to_string("/proc/self/status").unwrap();
+            let line = status.lines().find_map(|line| line.strip_prefix("RssFile:")).unwrap();
+            line.trim().trim_end_matches(" kB").parse::<u64>().unwrap()
+        };
+        let before = resident();
+        assert!(forget_start().unwrap() > 0);
+        assert!(resident() < before, "{before} kB before, {} kB after", resident());
+    }
+}
