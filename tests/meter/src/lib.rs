@@ -2,7 +2,8 @@
 //!
 //! In: pairs of [`Side`]s and a [`Plan`]. Out: a [`Report`] that says, per flow, what was lost, when,
 //! and for how long nothing arrived. Beside it: [`tcp`] transfers and lasting connections, [`echo`]
-//! (ICMP and ICMPv6), [`counters`] of interfaces, which prove the path that packets took, and [`kernel`],
+//! (ICMP and ICMPv6), [`counters`] of interfaces, which prove the path that packets took, [`pulse`]s, which show
+//! to a fraction of a millisecond when packets take another way, and [`kernel`],
 //! which records what a kernel announces meanwhile. Used by `towpath lab test` and by every test of failures.
 //! It knows nothing of BGP and depends on no other part of towpath.
 //!
@@ -26,6 +27,7 @@ pub mod counters;
 pub mod echo;
 pub mod kernel;
 pub mod netns;
+pub mod pulse;
 mod report;
 mod syscall;
 pub mod tcp;
@@ -214,6 +216,6 @@ fn warm_up(directions: &mut [Direction], limit: Duration) -> anyhow::Result<()> 
 }
 
 /// Nanoseconds since 1970, the clock of the kernel's arrival stamps.
-fn now_ns() -> u64 {
+pub fn now_ns() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos() as u64)
 }

@@ -133,7 +133,7 @@ impl Direction {
     }
 }
 
-fn receiver(address: SocketAddr) -> anyhow::Result<UdpSocket> {
+pub(super) fn receiver(address: SocketAddr) -> anyhow::Result<UdpSocket> {
     let socket = UdpSocket::bind(address).with_context(|| format!("binding {address}"))?;
     // Without CAP_NET_ADMIN the system's limit has to do.
     if sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER_BYTES).is_err() {
@@ -146,7 +146,7 @@ fn receiver(address: SocketAddr) -> anyhow::Result<UdpSocket> {
 
 /// Tests load the machine; without this the measure would show the scheduler instead of the network.
 /// Refused without privilege, which only makes the measure coarser.
-fn prefer_this_thread() {
+pub(super) fn prefer_this_thread() {
     let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), -15);
 }
 
@@ -240,7 +240,7 @@ fn receive(
     }
 }
 
-fn fill(packet: &mut [u8], run: u32, flow: usize, number: u64, time: u64) {
+pub(super) fn fill(packet: &mut [u8], run: u32, flow: usize, number: u64, time: u64) {
     let mut header = [0; HEADER];
     header[..4].copy_from_slice(&MAGIC.to_be_bytes());
     header[4..8].copy_from_slice(&run.to_be_bytes());
@@ -251,7 +251,7 @@ fn fill(packet: &mut [u8], run: u32, flow: usize, number: u64, time: u64) {
 }
 
 /// Flow and number of a packet of this run.
-fn parse(bytes: &[u8], run: u32) -> Option<(usize, u64)> {
+pub(super) fn parse(bytes: &[u8], run: u32) -> Option<(usize, u64)> {
     let word = |at: usize| Some(u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
     let number = u64::from_be_bytes(bytes.get(16..24)?.try_into().ok()?);
     (word(0)? == MAGIC && word(4)? == run).then_some((word(8)? as usize, number))

@@ -301,10 +301,8 @@ impl Tape {
     ) -> anyhow::Result<Instant> {
         let deadline = Instant::now() + limit;
         loop {
-            let now = self.counts();
-            let counted = now.announced >= counts.announced && now.withdrawn >= counts.withdrawn;
-            let (silent, end) = self.silence();
-            if counted || silent > SILENCE {
+            let (now, end) = (self.counts(), self.end());
+            if self.looks_whole(counts) {
                 let mut heard = lock(&self.heard);
                 self.understand(&mut heard)?;
                 if whole(&heard) {
@@ -325,11 +323,34 @@ impl Tape {
         }
     }
 
-    /// How long nothing came, and why nothing will.
-    fn silence(&self) -> (Duration, Option<String>) {
+    /// Waits until at least `counts` have come, without understanding any of it.
+    ///
+    /// # Errors
+    /// When `limit` passes.
+    pub fn until_looks_whole(&self, counts: Counts, limit: Duration) -> anyhow::Result<()> {
+        let deadline = Instant::now() + limit;
+        while !self.looks_whole(counts) {
+            if Instant::now() >= deadline {
+                bail!("{:?} of {counts:?} at the receiver after {limit:?}", self.counts());
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
+    /// Whether at least `counts` have come, or nothing comes just now: time to look closely.
+    pub fn looks_whole(&self, counts: Counts) -> bool {
+        let now = self.counts();
+        if now.announced >= counts.announced && now.withdrawn >= counts.withdrawn {
+            return true;
+        }
         let reel = lock(&self.session.reel);
-        let last = reel.marks.back().map_or(Duration::ZERO, |(_, at)| at.elapsed());
-        (if reel.end.is_some() { Duration::MAX } else { last }, reel.end.clone())
+        reel.end.is_some() || reel.marks.back().is_some_and(|(_, at)| at.elapsed() > SILENCE)
+    }
+
+    /// Why nothing will come any more.
+    fn end(&self) -> Option<String> {
+        lock(&self.session.reel).end.clone()
     }
 
     fn understand(&self, heard: &mut Heard) -> anyhow::Result<()> {

@@ -84,6 +84,7 @@ pub type Tally = BTreeMap<Kind, usize>;
 /// A recorder that is running.
 #[derive(Debug)]
 pub struct Recorder {
+    started: Instant,
     stop: Arc<AtomicBool>,
     thread: JoinHandle<anyhow::Result<Vec<Notice>>>,
 }
@@ -105,8 +106,14 @@ impl Recorder {
         let socket = netns.run(|| open().context("opening a netlink monitor"))?;
         let stop = Arc::new(AtomicBool::new(false));
         let stopping = Arc::clone(&stop);
-        let thread = std::thread::spawn(move || record(&socket, &stopping, seen));
-        Ok(Self { stop, thread })
+        let started = Instant::now();
+        let thread = std::thread::spawn(move || record(&socket, &stopping, started, seen));
+        Ok(Self { started, stop, thread })
+    }
+
+    /// From when on [`Notice::at`] counts.
+    pub fn started(&self) -> Instant {
+        self.started
     }
 
     /// Stops and gives everything announced up to now, in order.
@@ -161,9 +168,9 @@ fn open() -> rustix::io::Result<OwnedFd> {
 fn record(
     socket: &OwnedFd,
     stop: &AtomicBool,
+    started: Instant,
     mut seen: impl FnMut(&[Notice]),
 ) -> anyhow::Result<Vec<Notice>> {
-    let started = Instant::now();
     let mut notices = Vec::new();
     let mut buffer = vec![0; 1 << 16];
     loop {

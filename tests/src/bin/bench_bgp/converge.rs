@@ -32,7 +32,7 @@ pub(crate) fn run(
     }
     let table = rig::table(family, FEEDER, routes, SEED);
     let (announcements, withdrawals) = (load::announcements(&table), load::withdrawals(&table));
-    let rig = Rig::new(contender, family, 2)?;
+    let rig = Rig::new(contender, family, 2, 2)?;
     let installed = rig.installed(&table)?;
     let via = rig::neighbor(family, FEEDER);
     let count = routes as u64;

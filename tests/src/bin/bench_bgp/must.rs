@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::contender::Contender::{self, Bird, Frr, Limit, Towpath};
+use crate::peers::{PEERS, SHARE};
 use crate::results::{Case, Family, Results, Scenario};
 
 /// One condition on one ratio. A row of the list has one or more.
@@ -26,7 +27,9 @@ pub(crate) fn table(results: &Results) -> (String, usize, usize) {
     let (mut missed, mut unknown) = (0, 0);
     for condition in &conditions {
         let Condition { row, metric, must, aim, beside, measured, unit } = condition;
-        let words = |bound: &Option<f64>| bound.map_or_else(|| "-".to_owned(), |b| format!("<= {b}{unit}"));
+        let words = |bound: &Option<f64>| {
+            bound.map_or_else(|| "-".to_owned(), |b| format!("<= {}{unit}", (b * 100.0).round() / 100.0))
+        };
         let (value, verdict) = match measured {
             None => {
                 unknown += 1;
@@ -112,6 +115,21 @@ fn conditions(results: &Results) -> Vec<Condition> {
         Some((after - idle) / (peak - idle))
     };
     condition(7, "RSS kept after withdrawing 500000", "its own growth", Some(0.3), Some(0.1), kept(), "x");
+    let of = |scenario, routes| Case { scenario, routes, family: Family::V4 };
+    let reset = |routes| of(Scenario::FailoverReset, routes);
+    let last = "last prefix ms";
+    let metric = "fail-over of 10000 ECMP routes, TCP reset, by packets";
+    condition(8, metric, "BIRD", Some(0.2), None, ratio(reset(10_000), last, Bird), "x");
+    let own = median(reset(10_000), Towpath, last);
+    condition(8, metric, "-", Some(6.0), median(reset(10_000), Towpath, "probe ms"), own, " ms");
+    let growth = median(reset(100_000), Towpath, last).zip(own).map(|(large, small)| large / small);
+    condition(9, "fail-over of 100000 routes, TCP reset", "of 10000", Some(1.5), Some(1.0), growth, "x");
+    let peers = of(Scenario::Peers, usize::from(PEERS) * SHARE);
+    let faster =
+        [Frr, Bird].into_iter().filter_map(|who| ratio(peers, "all peers ms", who)).max_by(f64::total_cmp);
+    condition(10, "64 peers x 1000, all complete", "faster of FRR and BIRD", Some(0.25), None, faster, "x");
+    let start = ratio(of(Scenario::Start, 1), "first kernel route ms", Bird);
+    condition(11, "start to first route in the kernel", "BIRD", Some(1.0), None, start, "x");
     all
 }
 
@@ -130,7 +148,24 @@ mod tests {
         for (figure, value) in [("RSS idle MB", 5.0), ("RSS peak MB", 105.0), ("RSS after MB", 10.0)] {
             add(v4(500_000), Towpath, figure, value);
         }
+        let case = |scenario, routes| Case { scenario, routes, family: Family::V4 };
+        for (routes, who, value) in [(10_000, Towpath, 0.5), (10_000, Bird, 30.0), (100_000, Towpath, 1.0)] {
+            let figures = vec![("last prefix ms", value), ("probe ms", 0.3)];
+            results.add(case(Scenario::FailoverReset, routes), who, figures);
+        }
+        for (who, value) in [(Towpath, 600.0), (Frr, 2000.0), (Bird, 4000.0)] {
+            results.add(case(Scenario::Peers, 64_000), who, vec![("all peers ms", value)]);
+        }
         let (text, missed, unknown) = table(&results);
+        for row in [
+            "| BIRD | <= 0.2x | - | 0.017x | must |",
+            "| - | <= 6 ms | <= 0.3 ms | 0.500 ms | must |",
+            "| of 10000 | <= 1.5x | <= 1x | 2.000x | **missed** |",
+            "| faster of FRR and BIRD | <= 0.25x | - | 0.300x | **missed** |",
+            "| 11 | start to first route in the kernel | BIRD | <= 1x | - | - | not measured |",
+        ] {
+            assert!(text.contains(row), "{row}: {text}");
+        }
         let all = "first UPDATE to last kernel route, 100000";
         assert!(
             text.contains(&format!("| 1 | {all} | FRR | <= 0.15x | - | 0.300x | **missed** |")),
@@ -142,6 +177,6 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("| its own growth | <= 0.3x | <= 0.1x | 0.050x | aim |"), "{text}");
-        assert_eq!((missed, unknown), (1, conditions(&results).len() - 4));
+        assert_eq!((missed, unknown), (3, conditions(&results).len() - 8));
     }
 }

@@ -14,6 +14,14 @@ impl Case {
         let Self { scenario, routes, .. } = self;
         match scenario {
             Scenario::Converge => format!("{routes} {family} routes come and go"),
+            Scenario::Flap => format!("{routes} {family} routes come, go and come again, back to back"),
+            Scenario::Peers => format!("64 peers, {routes} {family} routes in all, everyone gets everyone's"),
+            Scenario::Start => format!("From the start to the first {family} route"),
+            Scenario::FailoverReset => {
+                format!("{routes} {family} routes by two switches, one loses its TCP connection")
+            }
+            Scenario::FailoverLink => format!("{routes} {family} routes by two switches, one loses its link"),
+            Scenario::Idle => format!("{routes} {family} routes and nothing to do"),
         }
     }
 }
@@ -35,6 +43,29 @@ fn figures(scenario: Scenario) -> &'static [&'static str] {
             "bench CPU %",
             "others' CPU s",
         ],
+        Scenario::Flap => &["receiver ms", "told", "CPU s", "others' CPU s"],
+        Scenario::Peers => &[
+            "all peers ms",
+            "kernel ms",
+            "CPU s",
+            "bench CPU s",
+            "RSS idle MB",
+            "RSS peak MB",
+            "others' CPU s",
+        ],
+        Scenario::Start => &["Established ms", "first kernel route ms"],
+        Scenario::FailoverReset | Scenario::FailoverLink => &[
+            "first prefix ms",
+            "last prefix ms",
+            "packets lost",
+            "probe ms",
+            "first notice ms",
+            "last notice ms",
+            "notices",
+            "CPU s",
+            "others' CPU s",
+        ],
+        Scenario::Idle => &["CPU ms in 10 s", "RSS MB", "others' CPU s"],
     }
 }
 

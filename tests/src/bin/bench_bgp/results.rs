@@ -13,6 +13,18 @@ use crate::contender::Contender;
 pub(crate) enum Scenario {
     /// A table comes, and goes again.
     Converge,
+    /// A table comes, goes and comes, back to back.
+    Flap,
+    /// 64 peers, each with a share.
+    Peers,
+    /// From the start of the daemon to its first route.
+    Start,
+    /// One of two switches: its BGP connection is reset.
+    FailoverReset,
+    /// One of two switches: its link fails.
+    FailoverLink,
+    /// Routes and nothing to do.
+    Idle,
 }
 
 /// The family of routes and sessions.
@@ -52,9 +64,19 @@ pub(crate) struct Results {
     pub(crate) failures: Vec<String>,
 }
 
-/// A figure of one contender in one case, as it goes into a file.
+/// A whole run, as it goes into a file.
 #[derive(Debug, Serialize)]
-pub(crate) struct Record {
+pub(crate) struct File<'a> {
+    /// What the machine is.
+    pub(crate) machine: String,
+    versions: &'a BTreeMap<Contender, String>,
+    failures: &'a [String],
+    figures: Vec<Record>,
+}
+
+/// A figure of one contender in one case.
+#[derive(Debug, Serialize)]
+struct Record {
     scenario: Scenario,
     routes: usize,
     family: Family,
@@ -90,7 +112,8 @@ impl Results {
         Spread::of(self.cases.get(&case)?.get(&contender)?.get(figure)?)
     }
 
-    pub(crate) fn records(&self) -> Vec<Record> {
+    /// Everything, for comparison with other runs.
+    pub(crate) fn file(&self, machine: String) -> File<'_> {
         let mut records = Vec::new();
         for (case, contenders) in &self.cases {
             for (contender, figures) in contenders {
@@ -105,7 +128,7 @@ impl Results {
                 }));
             }
         }
-        records
+        File { machine, versions: &self.versions, failures: &self.failures, figures: records }
     }
 }
 
@@ -146,6 +169,9 @@ mod tests {
         assert_eq!(results.spread(case(10), Contender::Bird, "ms").unwrap().median, 2.0);
         assert_eq!(results.spread(case(20), Contender::Bird, "MB"), None);
         assert_eq!(results.spread(case(10), Contender::Frr, "ms"), None);
-        assert_eq!(results.records().len(), 3);
+        let file = serde_json::to_value(results.file("here".to_owned())).unwrap();
+        assert_eq!(file["figures"].as_array().unwrap().len(), 3);
+        assert_eq!(file["figures"][0]["contender"], "bird");
+        assert_eq!(file["figures"][0]["values"].as_array().unwrap().len(), 3);
     }
 }

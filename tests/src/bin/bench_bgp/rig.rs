@@ -39,7 +39,6 @@ pub(crate) fn daemon(family: Family, i: u8) -> IpAddr {
 fn address(family: Family, i: u8, host: u8) -> IpAddr {
     match family {
         Family::V4 => Ipv4Addr::new(10, 0, i, host).into(),
-        // Written as in the IPv4 address, so that fd00:64:: is the hundredth link.
         Family::V6 => Ipv6Addr::new(0xfd00, i.into(), 0, 0, 0, 0, 0, host.into()).into(),
     }
 }
@@ -143,25 +142,23 @@ impl Clocks {
 }
 
 impl Rig {
-    /// Starts the daemon and brings the sessions with all neighbours up. A route has gone through and is gone again,
-    /// so that start-up timers are past.
-    pub(crate) fn new(contender: Contender, family: Family, count: u8) -> anyhow::Result<Self> {
-        let links = Links::new(count)?;
-        let neighbors: Vec<(IpAddr, u32)> = (1..=count).map(|i| (neighbor(family, i), asn(i))).collect();
+    /// Starts the daemon with as many links and brings the sessions with the first `sessions` neighbours up. A route
+    /// has gone through and is gone again, so that start-up timers are past.
+    pub(crate) fn new(contender: Contender, family: Family, links: u8, sessions: u8) -> anyhow::Result<Self> {
+        let links = Links::new(links)?;
+        let neighbors: Vec<(IpAddr, u32)> = (1..=sessions).map(|i| (neighbor(family, i), asn(i))).collect();
         let sandbox = contender.start(&links.daemon, &neighbors)?;
         let version = contender.version(&sandbox)?;
         let recorder = Recorder::start()?;
         let mut tapes = Vec::new();
-        for i in (1..=count).rev() {
+        for i in (1..=sessions).rev() {
             let to = SocketAddr::new(daemon(family, i), 179);
             let config = Config::new(asn(i), Ipv4Addr::new(10, 0, i, 1));
             tapes.insert(0, recorder.connect(links.neighbor(i), None, to, &config, LIMIT)?);
         }
         let processes = sandbox.processes()?;
         let rig = Self { links, family, contender, sandbox, version, processes, tapes, _recorder: recorder };
-        if count > 1 {
-            rig.probe()?;
-        }
+        rig.probe()?;
         Ok(rig)
     }
 
@@ -178,6 +175,10 @@ impl Rig {
 
     pub(crate) fn tape(&self, i: u8) -> &Tape {
         &self.tapes[usize::from(i) - 1]
+    }
+
+    pub(crate) fn tapes(&self) -> &[Tape] {
+        &self.tapes
     }
 
     pub(crate) fn processes(&self) -> &[u32] {
@@ -216,12 +217,20 @@ impl Rig {
             let kernel = installed.map(|installed| scope.spawn(move || installed.until(present, LIMIT)));
             let began = Instant::now();
             let sending = scope.spawn(|| self.tape(from).send(bytes));
-            let heard = receiver.until(counts, LIMIT, whole);
+            // To understand what was heard costs time of the processor: last, when all is over.
+            let counted = receiver.until_looks_whole(counts, LIMIT);
             let kernel = kernel.map(join).transpose();
             join(sending)?;
+            counted?;
+            let (kernel, over) = (kernel?, Instant::now());
+            let mut spent = clocks.spent(&self.processes)?;
+            let heard = receiver.until(counts, LIMIT, whole)?;
+            if heard > over {
+                // It only paused.
+                spent = clocks.spent(&self.processes)?;
+            }
             let since = |at: Instant| at.saturating_duration_since(began);
-            let (receiver, kernel) = (since(heard?), kernel?.map(since));
-            Ok(Phase { receiver, kernel, spent: clocks.spent(&self.processes)? })
+            Ok(Phase { receiver: since(heard), kernel: kernel.map(since), spent })
         })
     }
 }
