@@ -5,6 +5,7 @@
 //! user namespace in which the caller is root).
 
 pub mod agent;
+mod cgroups;
 pub mod cni;
 pub mod containers;
 pub mod fabric;

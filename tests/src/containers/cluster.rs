@@ -10,6 +10,7 @@ use lab::Lab;
 
 use super::image;
 use super::machine::Machine;
+use crate::cgroups::Cgroups;
 use crate::wait::until;
 
 const TOPOLOGY: &str = include_str!("topo.clab.yml");
@@ -40,6 +41,7 @@ pub enum Runtime {
 pub struct Cluster {
     machines: Vec<Machine>,
     lab: Option<Lab>,
+    _cgroups: Cgroups,
     runtime: Runtime,
     name: String,
     length: u8,
@@ -87,7 +89,9 @@ impl Cluster {
             fs::write(disk.join("towpath/towpath.yaml"), text)?;
             Machine::install(&disk)?;
         }
-        let mut cluster = Self { machines: Vec::new(), lab: None, runtime, name, length, folder };
+        let cgroups = Cgroups::of(&name, folder.path())?;
+        let mut cluster =
+            Self { machines: Vec::new(), lab: None, _cgroups: cgroups, runtime, name, length, folder };
         cluster.boot()?;
         Ok(cluster)
     }
@@ -172,33 +176,5 @@ impl Drop for Cluster {
         if let Some(Err(error)) = self.lab.take().map(Lab::down) {
             eprintln!("taking {} down: {error}", self.name);
         }
-        // cgroups outlive their processes, and belong to no namespace of the lab.
-        if let Err(error) = remove_cgroups(&self.name) {
-            eprintln!("removing the cgroups {}: {error}", self.name);
-        }
     }
-}
-
-/// Removes the cgroups called `name` of every hierarchy (cgroup v1 mounts one per controller, v2 a single one).
-pub(crate) fn remove_cgroups(name: &str) -> std::io::Result<()> {
-    let root = Path::new("/sys/fs/cgroup");
-    let hierarchies = fs::read_dir(root)?.filter_map(|entry| entry.ok().map(|entry| entry.path()));
-    for hierarchy in hierarchies.chain([root.to_owned()]) {
-        let ours = hierarchy.join(name);
-        if ours.is_dir() {
-            remove_tree(&ours)?;
-        }
-    }
-    Ok(())
-}
-
-/// Files of a cgroup cannot be removed, only its folders, innermost first.
-fn remove_tree(cgroup: &Path) -> std::io::Result<()> {
-    for entry in fs::read_dir(cgroup)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            remove_tree(&entry.path())?;
-        }
-    }
-    fs::remove_dir(cgroup)
 }

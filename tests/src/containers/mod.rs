@@ -18,7 +18,6 @@ mod leftovers;
 mod machine;
 mod pod;
 
-pub(crate) use cluster::remove_cgroups;
 pub use cluster::{Cluster, Runtime};
 pub use machine::Machine;
 pub use pod::{Pod, PodSpec};

@@ -13,6 +13,7 @@ use super::api_server::{self, ApiServer, Families};
 use super::machine::Machine;
 use super::program::{self, Program};
 use super::site;
+use crate::cgroups::Cgroups;
 use crate::netns::Netns;
 use crate::wait::until;
 
@@ -93,6 +94,7 @@ pub struct Cluster {
     controllers: Vec<Program>,
     server: ApiServer,
     lab: Option<Lab>,
+    _cgroups: Cgroups,
     name: String,
     folder: tempfile::TempDir,
 }
@@ -124,6 +126,8 @@ impl Cluster {
         let start = Instant::now();
         let folder = tempfile::Builder::new().prefix("towpath-kube-").tempdir()?;
         lay_out(folder.path(), name, &options)?;
+        // Before the lab, so that they go after it when something below fails.
+        let cgroups = Cgroups::of(name, folder.path())?;
         let lab = Lab::up(folder.path().join("topo.clab.yml"))?;
         // A command of the topology that failed is one of them.
         ensure!(lab.warnings().is_empty(), "{name}: {}", lab.warnings().join("; "));
@@ -168,6 +172,7 @@ impl Cluster {
             controllers: Vec::new(),
             server,
             lab: Some(lab),
+            _cgroups: cgroups,
             name: name.to_owned(),
             folder,
         };
@@ -422,10 +427,6 @@ impl Drop for Cluster {
         self.machines.clear();
         if let Some(Err(error)) = self.lab.take().map(Lab::down) {
             eprintln!("taking {} down: {error}", self.name);
-        }
-        // cgroups outlive their processes, and belong to no namespace of the lab.
-        if let Err(error) = crate::containers::remove_cgroups(&self.name) {
-            eprintln!("removing the cgroups {}: {error}", self.name);
         }
     }
 }
