@@ -16,7 +16,7 @@ export TOWPATH_CNI := $(PLUGIN)/towpath-cni
 
 # Labs make network namespaces and need root. Building does not: with sudo only the programs run as root.
 ifneq ($(shell id -u),0)
-ROOT := sudo --preserve-env=HOME,PATH,XDG_CACHE_HOME,TOWPATH_BIN,TOWPATH_CNI,TOWPATH_IMAGE,TOWPATH_TOOLS,TOWPATH_CLUSTER,TOWPATH_CHAOS_FIRST,TOWPATH_CHAOS_SEEDS,TOWPATH_OUTAGE,TOWPATH_INTEROP_RESULTS
+ROOT := sudo --preserve-env=HOME,PATH,XDG_CACHE_HOME,TOWPATH_BIN,TOWPATH_CNI,TOWPATH_IMAGE,TOWPATH_TOOLS,TOWPATH_CLUSTER,TOWPATH_CHAOS_FIRST,TOWPATH_CHAOS_SEEDS,TOWPATH_OUTAGE,TOWPATH_PODS,TOWPATH_INTEROP_RESULTS
 export CARGO_TARGET_$(shell tr 'a-z-' 'A-Z_' <<<'$(HOST)')_RUNNER := $(ROOT)
 endif
 
@@ -92,14 +92,16 @@ cluster: setup build image ## a real Kubernetes of three nodes in namespaces, wi
 cluster-down: ## takes it down; nothing of it stays
 	$(ROOT) $(BIN)/towpath-cluster down
 
-test-cluster: setup build image ## everything about clusters: other families and proxies, long outages (OUTAGE=600 seconds)
+test-cluster: setup build image ## everything about clusters: other families and proxies, long outages (OUTAGE=600 seconds), many pods (PODS=1000)
 	export TOWPATH_TOOLS="$$(tests/setup/packages.sh)" TOWPATH_CLUSTER="$$(tests/setup/cluster.sh --where)" \
-	  TOWPATH_OUTAGE=$(or $(OUTAGE),600) && \
+	  TOWPATH_OUTAGE=$(or $(OUTAGE),600) TOWPATH_PODS=$(or $(PODS),1000) && \
 	  cargo test --release --locked -p towpath-tests --test 'kube_*' -- --test-threads=1 --nocapture --include-ignored
 
-conformance: setup build image ## the upstream end-to-end tests of pod networks; writes docs/conformance.md
+# NETWORK='nftables iptables reference': only these; outcomes of the others are kept from their last run.
+conformance: setup build image ## the upstream end-to-end tests of pod networks, with the reference plugins too; writes docs/conformance.md
 	export TOWPATH_TOOLS="$$(tests/setup/packages.sh)" TOWPATH_CLUSTER="$$(tests/setup/cluster.sh --e2e)" && \
-	  $(ROOT) $(BIN)/towpath-conformance --write docs/conformance.md
+	  $(ROOT) $(BIN)/towpath-conformance $(NETWORK:%=--only %) --results $(CACHE)/conformance \
+	    --write docs/conformance.md
 
 interop: setup build ## every cell of the interoperability matrix; writes docs/interop.md when all are as declared
 	rm -rf $(CACHE)/interop && mkdir -p $(CACHE)/interop

@@ -34,6 +34,9 @@ pub enum Fabric {
     /// Every machine hangs on two switches, which speak BGP and forward between all of them.
     #[default]
     TwoTors,
+    /// As [`Fabric::TwoTors`], but the switches and the control plane speak no BGP: they have static routes to the nodes'
+    /// pods. Nothing of towpath runs unless a test installs it.
+    StaticTors,
     /// All machines are on one segment, and nobody else is.
     Flat,
 }
@@ -233,25 +236,20 @@ impl Cluster {
                 machine.check("kubelet")?;
                 let node = self.server.json(&["get", "node", &machine.name()])?;
                 let blocks = node["spec"]["podCIDRs"].as_array().cloned().unwrap_or_default();
-                if self.options.fabric == Fabric::Flat {
-                    self.lead_to(machine, &blocks)?;
-                }
+                self.lead_to(machine, &blocks)?;
                 Ok((!blocks.is_empty()).then_some(()))
             })?;
         }
         Ok(())
     }
 
-    /// Without switches nobody tells the control plane where pods are: it is no node, and so no peer of any. Pods ask the
-    /// API server all the same.
+    /// Tells those who are told by nobody else where a machine's pods are.
     fn lead_to(&self, machine: &Machine, blocks: &[Value]) -> anyhow::Result<()> {
         for block in blocks.iter().filter_map(Value::as_str) {
-            let addresses = machine.place().addresses();
-            let via = addresses.iter().find(|address| address.contains(':') == block.contains(':'));
-            let via =
-                via.with_context(|| format!("{} has no address of {block}'s family", machine.name()))?;
-            let output = self.lab().node("cp").exec(&["ip", "route", "replace", block, "via", via])?;
-            ensure!(output.success(), "a route to {block}: {}", output.stderr);
+            for (who, command) in machine.place().static_routes(block) {
+                let output = self.lab().node(&who).exec(&["sh", "-c", &command])?;
+                ensure!(output.success(), "{who}: {command}: {}", output.stderr);
+            }
         }
         Ok(())
     }

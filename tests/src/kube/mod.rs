@@ -66,9 +66,12 @@ mod machine;
 mod pki;
 pub mod pods;
 mod program;
+mod reference;
 mod site;
+mod traces;
 
 pub use api_server::{ApiServer, Families, Options as ApiServerOptions};
 pub use cluster::{Cluster, Fabric, LIMIT, Options, Proxy};
 pub use machine::{BOOT_ID, Machine};
 pub use program::{Program, folder, program};
+pub use reference::Call;

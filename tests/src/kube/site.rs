@@ -36,8 +36,34 @@ impl Place {
     /// Its uplinks.
     pub(crate) fn interfaces(&self) -> &'static [&'static str] {
         match self.fabric {
-            Fabric::TwoTors => &["eth1", "eth2"],
+            Fabric::TwoTors | Fabric::StaticTors => &["eth1", "eth2"],
             Fabric::Flat => &["eth1"],
+        }
+    }
+
+    /// The port of each switch that leads here.
+    fn port(&self) -> String {
+        format!("eth{}", if self.number == CONTROL_PLANE { 1 } else { self.number + 1 })
+    }
+
+    /// Where nobody tells others by BGP which pods are here: who has to be told that `block` is, and by which command.
+    pub(crate) fn static_routes(&self, block: &str) -> Vec<(String, String)> {
+        let v6 = block.contains(':');
+        let route = |via: &str, how: &str| format!("ip route replace {block} via {via}{how}");
+        match self.fabric {
+            Fabric::TwoTors => Vec::new(),
+            // The control plane is no node, and so no peer of any. Pods ask the API server all the same.
+            Fabric::Flat => {
+                let own = self.addresses().into_iter().find(|address| address.contains(':') == v6);
+                own.map(|via| ("cp".to_owned(), route(&via, ""))).into_iter().collect()
+            }
+            Fabric::StaticTors => [1, 2]
+                .map(|tor| {
+                    let near = if v6 { format!("fd00:0:0:{tor}::") } else { format!("10.0.{tor}.") };
+                    let via = format!("{near}{}", 10 + self.number);
+                    (format!("tor{tor}"), route(&via, &format!(" dev {} onlink", self.port())))
+                })
+                .into(),
         }
     }
 
@@ -51,7 +77,7 @@ impl Place {
         let mut add = |family: &str, own: &str, on_link: fn(usize) -> (String, String)| {
             match self.fabric {
                 Fabric::Flat => commands.push(format!("ip {family} addr add {own} dev eth1")),
-                Fabric::TwoTors => {
+                Fabric::TwoTors | Fabric::StaticTors => {
                     let host = own.split('/').next().unwrap_or(own);
                     commands.push(format!("ip {family} addr add {host} dev lo"));
                     let mut hops = String::new();
@@ -84,9 +110,9 @@ impl Place {
         commands
     }
 
-    /// Commands of the port `interface` of switch `tor` that leads to this machine.
-    fn port_commands(&self, tor: usize, interface: &str) -> Vec<String> {
-        let (number, link) = (self.number, 10 + self.number);
+    /// Commands of the port of switch `tor` that leads to this machine.
+    fn port_commands(&self, tor: usize) -> Vec<String> {
+        let (number, link, interface) = (self.number, 10 + self.number, self.port());
         let v4 = [
             format!("ip addr add 10.0.{tor}.1 peer 10.0.{tor}.{link}/32 dev {interface}"),
             format!("ip route add 172.20.0.{number}/32 via 10.0.{tor}.{link} dev {interface} onlink"),
@@ -115,28 +141,27 @@ pub(crate) fn topology(name: &str, options: &Options, programs: &str) -> String 
     let mut links = String::new();
     for place in &places {
         let machine = place.name();
-        let image = if place.number == CONTROL_PLANE { "towpath" } else { "busybox" };
+        let speaks = place.number == CONTROL_PLANE && options.fabric != Fabric::StaticTors;
+        let image = if speaks { "towpath" } else { "busybox" };
         // A node's own cables end in the machine that is started inside it.
         let exec = if place.number == CONTROL_PLANE { place.commands() } else { Vec::new() };
         nodes +=
             &format!("    {machine}:\n      image: {image}\n      group: machine\n{}", exec_field(&exec));
     }
     match options.fabric {
-        Fabric::TwoTors => {
+        Fabric::TwoTors | Fabric::StaticTors => {
             for tor in [1, 2] {
                 let mut exec = Vec::new();
-                for (index, place) in places.iter().enumerate() {
-                    let interface = format!("eth{}", index + 1);
-                    exec.extend(place.port_commands(tor, &interface));
-                    links += &format!(
-                        "    - endpoints: [\"tor{tor}:{interface}\", \"{}:eth{tor}\"]\n",
-                        place.name()
-                    );
+                for place in &places {
+                    let (port, machine) = (place.port(), place.name());
+                    exec.extend(place.port_commands(tor));
+                    links += &format!("    - endpoints: [\"tor{tor}:{port}\", \"{machine}:eth{tor}\"]\n");
                 }
-                nodes += &format!(
-                    "    tor{tor}:\n      image: towpath\n      binds:\n        - tor{tor}:/etc/towpath\n{}",
-                    exec_field(&exec)
-                );
+                let image = match options.fabric {
+                    Fabric::StaticTors => "busybox".to_owned(),
+                    _ => format!("towpath\n      binds:\n        - tor{tor}:/etc/towpath"),
+                };
+                nodes += &format!("    tor{tor}:\n      image: {image}\n{}", exec_field(&exec));
             }
         }
         Fabric::Flat => {

@@ -1,75 +1,93 @@
-//! `make conformance`: the upstream end-to-end tests that every pod network must pass, against towpath in the test cluster.
+//! `make conformance`: the upstream end-to-end tests that every pod network must pass, in the test cluster with towpath and,
+//! for comparison, with the reference plugins.
 //!
-//! Runs `e2e.test` with the specs of `[sig-network]` that are `[Conformance]`, one after the other, and writes the outcome
-//! of each into a Markdown file. Fails when one does; the file is written all the same.
+//! Runs `e2e.test` with the specs of `[sig-network]` that are `[Conformance]`, one after the other, on a new cluster per
+//! network. Outcomes are kept in a folder, and the page is made of all that are there, so that one network can be run
+//! again by itself. Fails when a spec fails with towpath and not with the reference plugins; the page is written all the
+//! same.
 
-use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+mod ginkgo;
+mod page;
+
+use std::fs;
+use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
-use std::time::Duration;
 
 use anyhow::{Context, bail};
-use clap::Parser;
-use serde::Deserialize;
-use towpath_tests::kube::{Cluster, Options, Proxy, deploy, program};
+use clap::{Parser, ValueEnum};
+use serde::{Deserialize, Serialize};
+use towpath_tests::kube::{Cluster, Fabric, Options, Proxy, deploy, program};
 
-/// Runs the conformance specs of the network against towpath.
+use ginkgo::Spec;
+
+/// Runs the conformance specs of the network.
 #[derive(Parser)]
 struct Args {
     /// Which specs: a regular expression, as Ginkgo takes it.
     #[arg(long, default_value = r"\[sig-network\].*\[Conformance\]")]
     focus: String,
-    /// kube-proxy with iptables instead of nftables.
+    /// Runs this network only; may be given several times. Default: all.
+    #[arg(long, value_enum)]
+    only: Vec<Network>,
+    /// The folder of outcomes; one is replaced when its network runs.
     #[arg(long)]
-    iptables: bool,
+    results: PathBuf,
     /// The file to write.
     #[arg(long)]
     write: PathBuf,
 }
 
-/// Ginkgo's JSON report, as far as it is told here.
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Suite {
-    #[serde(default)]
-    spec_reports: Vec<Spec>,
+/// What gives pods their network, and Services their addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Network {
+    /// towpath, kube-proxy with nftables.
+    Nftables,
+    /// towpath, kube-proxy with iptables.
+    Iptables,
+    /// The reference plugins, static routes in place of BGP, kube-proxy with nftables.
+    Reference,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Spec {
-    #[serde(default)]
-    container_hierarchy_texts: Option<Vec<String>>,
-    leaf_node_type: String,
-    leaf_node_text: String,
-    state: String,
-    /// Nanoseconds.
-    #[serde(default)]
-    run_time: u64,
-    failure: Option<Failure>,
+impl Network {
+    const ALL: [Self; 3] = [Self::Nftables, Self::Iptables, Self::Reference];
+
+    fn options(self) -> Options {
+        let (proxy, fabric) = match self {
+            Self::Nftables => (Proxy::Nftables, Fabric::TwoTors),
+            Self::Iptables => (Proxy::Iptables, Fabric::TwoTors),
+            Self::Reference => (Proxy::Nftables, Fabric::StaticTors),
+        };
+        Options { proxy, fabric, ..Options::default() }
+    }
+
+    fn file(self) -> &'static str {
+        match self {
+            Self::Nftables => "nftables.json",
+            Self::Iptables => "iptables.json",
+            Self::Reference => "reference.json",
+        }
+    }
+
+    fn is_ours(self) -> bool {
+        self != Self::Reference
+    }
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Failure {
-    #[serde(default)]
-    message: String,
-}
-
-impl Spec {
-    fn name(&self) -> String {
-        let around = self.container_hierarchy_texts.iter().flatten().map(String::as_str);
-        around.chain([self.leaf_node_text.as_str()]).collect::<Vec<_>>().join(" ")
-    }
-
-    /// A spec that ran; what surrounds the specs counts where it failed.
-    fn counts(&self) -> bool {
-        self.state != "skipped" && self.state != "pending" && (self.leaf_node_type == "It" || self.failed())
-    }
-
-    fn failed(&self) -> bool {
-        self.state != "passed" && self.state != "skipped" && self.state != "pending"
-    }
+/// What came of one network.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Outcome {
+    network: Network,
+    /// As the specs were chosen.
+    focus: String,
+    /// Version of the kubelets.
+    kubernetes: String,
+    /// Version of the container runtime.
+    runtime: String,
+    nodes: usize,
+    /// Sorted by name.
+    specs: Vec<Spec>,
 }
 
 fn main() -> ExitCode {
@@ -83,11 +101,54 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> anyhow::Result<()> {
+    fs::create_dir_all(&args.results).with_context(|| format!("making {}", args.results.display()))?;
+    let wanted = if args.only.is_empty() { &Network::ALL[..] } else { &args.only };
+    for network in wanted {
+        let outcome = play(*network, &args.focus)?;
+        let path = args.results.join(network.file());
+        fs::write(&path, serde_json::to_vec_pretty(&outcome)?)
+            .with_context(|| format!("writing {}", path.display()))?;
+    }
+    let mut outcomes: Vec<Outcome> = Vec::new();
+    for network in Network::ALL {
+        let path = args.results.join(network.file());
+        match fs::read(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            text => {
+                let text = text.with_context(|| format!("reading {}", path.display()))?;
+                outcomes.push(
+                    serde_json::from_slice(&text).with_context(|| format!("reading {}", path.display()))?,
+                );
+            }
+        }
+    }
+    if let Some(other) = outcomes.iter().find(|outcome| outcome.focus != args.focus) {
+        bail!("{:?} was run with other specs, {}; run it again", other.network, other.focus);
+    }
+    fs::write(&args.write, page::page(&outcomes))
+        .with_context(|| format!("writing {}", args.write.display()))?;
+    let worse = page::worse(&outcomes);
+    if !worse.is_empty() {
+        bail!("{} specs failed with towpath: {}", worse.len(), worse.join("; "));
+    }
+    Ok(())
+}
+
+/// A cluster with this network, and what its specs came to.
+fn play(network: Network, focus: &str) -> anyhow::Result<Outcome> {
     let tests = program("e2e.test").context("run: tests/setup/cluster.sh --e2e")?;
-    let proxy = if args.iptables { Proxy::Iptables } else { Proxy::Nftables };
-    let cluster = Cluster::with(Options { proxy, ..Options::default() })?;
-    deploy::install(&cluster)?;
-    cluster.apply(&cluster.fabric_yaml())?;
+    let cluster = Cluster::with(network.options())?;
+    if network.is_ours() {
+        deploy::install(&cluster)?;
+        cluster.apply(&cluster.fabric_yaml())?;
+    } else {
+        for machine in cluster.machines() {
+            let node = cluster.server().json(&["get", "node", &machine.name()])?;
+            let blocks = node["spec"]["podCIDRs"].as_array().context("a Node without podCIDRs")?;
+            let blocks: Vec<&str> = blocks.iter().filter_map(|block| block.as_str()).collect();
+            machine.use_reference_plugins(&blocks)?;
+        }
+    }
     cluster.until_ready(true)?;
     cluster.until_rolled_out("kube-system", "deployment/coredns")?;
     let report = cluster.folder().join("report.json");
@@ -99,53 +160,32 @@ fn run(args: &Args) -> anyhow::Result<()> {
             .arg(format!("--kubeconfig={}", kubeconfig.display()))
             .arg(format!("--kubectl-path={}", kubectl.display()))
             .args(["--provider=skeleton", "--ginkgo.no-color", "--allowed-not-ready-nodes=0"])
-            .arg(format!("--ginkgo.focus={}", args.focus))
+            .arg(format!("--ginkgo.focus={focus}"))
             .arg(format!("--ginkgo.json-report={}", report.display()))
             .current_dir(cluster.folder())
             .stdin(Stdio::null())
             .status()
             .with_context(|| format!("starting {}", tests.display()))
     })?;
-    let text = std::fs::read_to_string(&report)
-        .with_context(|| format!("e2e.test ended with {status} and wrote no report"))?;
-    let suites: Vec<Suite> = serde_json::from_str(&text).context("Ginkgo's report")?;
-    let mut specs: Vec<&Spec> =
-        suites.iter().flat_map(|suite| &suite.spec_reports).filter(|spec| spec.counts()).collect();
-    specs.sort_by_key(|spec| spec.name());
+    let report = fs::read(&report);
+    let report = report.with_context(|| format!("e2e.test ended with {status} and wrote no report"))?;
+    let specs = ginkgo::specs(&report)?;
     if specs.is_empty() {
-        bail!("no spec matches {}", args.focus);
+        bail!("no spec matches {focus}");
     }
-    write(&args.write, &args.focus, proxy, &cluster, &specs)?;
-    let failed: Vec<String> = specs.iter().filter(|spec| spec.failed()).map(|spec| spec.name()).collect();
-    if !failed.is_empty() || !status.success() {
-        bail!("{} of {} specs failed ({status}): {}", failed.len(), specs.len(), failed.join("; "));
+    // Something around the specs failed, and the report does not say so.
+    if !status.success() && specs.iter().all(Spec::passed) {
+        bail!("e2e.test ended with {status}, though all its specs passed");
     }
-    Ok(())
-}
-
-fn write(path: &Path, focus: &str, proxy: Proxy, cluster: &Cluster, specs: &[&Spec]) -> anyhow::Result<()> {
     let nodes = cluster.server().json(&["get", "nodes"])?;
     let info = &nodes["items"][0]["status"]["nodeInfo"];
     let word = |key: &str| info[key].as_str().unwrap_or("unknown").to_owned();
-    let passed = specs.iter().filter(|spec| !spec.failed()).count();
-    let time: Duration = specs.iter().map(|spec| Duration::from_nanos(spec.run_time)).sum();
-    let mut text = format!(
-        "# Conformance\n\nThe upstream end-to-end tests against towpath in the test cluster, as `make conformance` ran them last: \
-         Kubernetes {}, {}, kube-proxy in {proxy:?} mode, {} nodes, dual stack, two switches that speak BGP. Specs: `{focus}`.\n\n\
-         **{passed} of {} pass**, one after the other in {:.0} min.\n\n| spec | outcome | seconds |\n| --- | --- | --- |\n",
-        word("kubeletVersion"),
-        word("containerRuntimeVersion"),
-        cluster.machines().len(),
-        specs.len(),
-        time.as_secs_f64() / 60.0,
-    );
-    for spec in specs {
-        let failure = spec.failure.as_ref().filter(|_| spec.failed());
-        let why = failure.map(|failure| format!(": {}", failure.message.lines().next().unwrap_or_default()));
-        let outcome = format!("{}{}", spec.state, why.unwrap_or_default()).replace('|', "\\|");
-        let seconds = Duration::from_nanos(spec.run_time).as_secs_f64();
-        // A String takes everything.
-        let _ = writeln!(text, "| {} | {outcome} | {seconds:.0} |", spec.name().replace('|', "\\|"));
-    }
-    std::fs::write(path, text).with_context(|| format!("writing {}", path.display()))
+    Ok(Outcome {
+        network,
+        focus: focus.to_owned(),
+        kubernetes: word("kubeletVersion"),
+        runtime: word("containerRuntimeVersion"),
+        nodes: cluster.machines().len(),
+        specs,
+    })
 }
