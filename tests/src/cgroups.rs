@@ -1,9 +1,13 @@
 //! The cgroups of a test cluster: the one thing of it that outlives its processes and belongs to none of its namespaces.
+//!
+//! With cgroup v1 runc freezes a container while it kills it. A runc that is killed at that moment, as happens when a
+//! machine loses its power, leaves processes that cannot even die; nobody but us would ever thaw them.
 
 use std::fs;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -12,6 +16,9 @@ use crate::wait::until;
 
 /// cgroup v1 mounts a hierarchy per controller below it; v2 is mounted here, or beside them.
 const ROOT: &str = "/sys/fs/cgroup";
+
+/// How often it is looked for what is frozen.
+const THAW: Duration = Duration::from_millis(200);
 
 /// Patience for processes that are being killed.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -22,7 +29,8 @@ cat >/dev/null
 for second in $(seq 60); do
     set -- "$1" "$2" $(ls -d /sys/fs/cgroup/"$1" /sys/fs/cgroup/*/"$1" 2>/dev/null)
     [ $# -gt 2 ] || break
-    (shift 2; find "$@" -depth -type d -exec rmdir {} + 2>/dev/null)
+    (shift 2; for state in $(find "$@" -name freezer.state); do echo THAWED >"$state"; done
+        find "$@" -depth -type d -exec rmdir {} + 2>/dev/null)
     sleep 1
 done
 rm -rf "$2"
@@ -49,15 +57,38 @@ impl Cgroups {
         Ok(Self { name: name.to_owned(), guard })
     }
 
-    fn remove(&self) -> anyhow::Result<()> {
+    /// Does `work`, which ends all processes and waits for their end, and sees to it that none is frozen.
+    pub(crate) fn ending<T>(&self, work: impl FnOnce() -> T) -> T {
+        let (done, ended) = mpsc::channel::<()>();
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                // Until the other end of the channel is gone.
+                while ended.recv_timeout(THAW) == Err(RecvTimeoutError::Timeout) {
+                    for cgroup in self.all().unwrap_or_default() {
+                        thaw(&cgroup);
+                    }
+                }
+            });
+            let outcome = work();
+            drop(done);
+            outcome
+        })
+    }
+
+    /// Where there is one.
+    fn all(&self) -> anyhow::Result<Vec<PathBuf>> {
         let root = Path::new(ROOT);
         let hierarchies = fs::read_dir(root)?.filter_map(|entry| entry.ok().map(|entry| entry.path()));
-        let all: Vec<PathBuf> =
-            hierarchies.chain([root.to_owned()]).map(|hierarchy| hierarchy.join(&self.name)).collect();
+        let places = hierarchies.chain([root.to_owned()]).map(|hierarchy| hierarchy.join(&self.name));
+        Ok(places.filter(|place| place.is_dir()).collect())
+    }
+
+    fn remove(&self) -> anyhow::Result<()> {
         // A process that was killed is in its cgroup until it is gone.
         until(LIMIT, "the cgroups' processes to be gone", || {
-            for cgroup in all.iter().filter(|cgroup| cgroup.is_dir()) {
-                remove_tree(cgroup).with_context(|| format!("removing {}", cgroup.display()))?;
+            for cgroup in self.all()? {
+                thaw(&cgroup);
+                remove_tree(&cgroup).with_context(|| format!("removing {}", cgroup.display()))?;
             }
             Ok(Some(()))
         })
@@ -72,6 +103,17 @@ impl Drop for Cgroups {
         if let Err(error) = self.remove() {
             eprintln!("removing the cgroups {}: {error:#}", self.name);
         }
+    }
+}
+
+/// Lets all processes of a v1 freezer cgroup run again, and of those below. In v2 what is killed dies, frozen or not.
+fn thaw(cgroup: &Path) {
+    let below = fs::read_dir(cgroup).into_iter().flatten().flatten().map(|entry| entry.path());
+    below.filter(|path| path.is_dir()).for_each(|path| thaw(&path));
+    let state = cgroup.join("freezer.state");
+    if state.exists() {
+        // It may be gone by now, which is as good.
+        drop(fs::write(state, "THAWED"));
     }
 }
 
@@ -95,14 +137,27 @@ mod tests {
         hierarchies.chain([PathBuf::from(ROOT)]).filter(|path| path.join(name).exists()).count()
     }
 
-    /// In one hierarchy, with a child.
-    fn make(name: &str) {
-        let mut hierarchies: Vec<PathBuf> =
+    /// In one hierarchy, with a child that has a process; frozen, where cgroups are of version 1.
+    fn make(name: &str) -> Child {
+        let mut places: Vec<PathBuf> =
             fs::read_dir(ROOT).unwrap().flatten().map(|entry| entry.path()).collect();
-        hierarchies.retain(|path| path.join("cgroup.procs").exists());
-        let place = hierarchies.first().cloned().unwrap_or_else(|| PathBuf::from(ROOT));
-        fs::create_dir_all(place.join(name).join("pod/container")).unwrap();
+        places.retain(|path| path.join("cgroup.procs").exists());
+        let freezer = places.iter().find(|path| path.ends_with("freezer")).or(places.first()).cloned();
+        let container = freezer.unwrap_or_else(|| PathBuf::from(ROOT)).join(name).join("pod/container");
+        fs::create_dir_all(&container).unwrap();
         assert_eq!(left(name), 1);
+        let mut process = Command::new("sleep").arg("1000").spawn().unwrap();
+        fs::write(container.join("cgroup.procs"), process.id().to_string()).unwrap();
+        let state = container.join("freezer.state");
+        if state.exists() {
+            fs::write(&state, "FROZEN").unwrap();
+            until(LIMIT, "it to freeze", || {
+                Ok((fs::read_to_string(&state)?.trim() == "FROZEN").then_some(()))
+            })
+            .unwrap();
+        }
+        process.kill().unwrap();
+        process
     }
 
     #[test]
@@ -110,10 +165,20 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let name = format!("cgroups-{}-value", std::process::id());
         let cgroups = Cgroups::of(&name, folder.path()).unwrap();
-        make(&name);
+        let mut process = make(&name);
         drop(cgroups);
         assert_eq!(left(&name), 0);
         assert!(folder.path().exists());
+        process.wait().unwrap();
+    }
+
+    #[test]
+    fn what_is_frozen_ends() {
+        let folder = tempfile::tempdir().unwrap();
+        let name = format!("cgroups-{}-frozen", std::process::id());
+        let cgroups = Cgroups::of(&name, folder.path()).unwrap();
+        let mut process = make(&name);
+        cgroups.ending(|| process.wait().unwrap());
     }
 
     #[test]
@@ -121,11 +186,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let name = format!("cgroups-{}-killed", std::process::id());
         let mut cgroups = Cgroups::of(&name, folder.path()).unwrap();
-        make(&name);
+        let mut process = make(&name);
         // What the kernel does when this process ends.
         drop(cgroups.guard.stdin.take());
         until(LIMIT, "the guard to end", || Ok(cgroups.guard.try_wait()?)).unwrap();
         assert_eq!(left(&name), 0);
         assert!(!folder.path().exists());
+        process.wait().unwrap();
     }
 }

@@ -41,7 +41,7 @@ pub enum Runtime {
 pub struct Cluster {
     machines: Vec<Machine>,
     lab: Option<Lab>,
-    _cgroups: Cgroups,
+    cgroups: Cgroups,
     runtime: Runtime,
     name: String,
     length: u8,
@@ -75,7 +75,7 @@ impl Cluster {
         fs::write(folder.path().join("topo.clab.yml"), topology)?;
         fs::create_dir(folder.path().join("tor"))?;
         fs::write(folder.path().join("tor/towpath.yaml"), TOR)?;
-        image::write(&folder.path().join("image.tar"))?;
+        image::write(&folder.path().join("image.tar"), image::NAME)?;
         for number in [1, 2] {
             let disk = folder.path().join(format!("node{number}"));
             for path in DISK {
@@ -90,8 +90,7 @@ impl Cluster {
             Machine::install(&disk)?;
         }
         let cgroups = Cgroups::of(&name, folder.path())?;
-        let mut cluster =
-            Self { machines: Vec::new(), lab: None, _cgroups: cgroups, runtime, name, length, folder };
+        let mut cluster = Self { machines: Vec::new(), lab: None, cgroups, runtime, name, length, folder };
         cluster.boot()?;
         Ok(cluster)
     }
@@ -129,7 +128,8 @@ impl Cluster {
     /// As [`Cluster::up`].
     pub fn reboot(&mut self) -> anyhow::Result<()> {
         self.machines.clear();
-        self.lab.take().context("the lab is gone")?.down()?;
+        let lab = self.lab.take().context("the lab is gone")?;
+        self.cgroups.ending(|| lab.down())?;
         self.boot()
     }
 
@@ -173,7 +173,7 @@ impl Drop for Cluster {
             eprintln!("{}", machine.last_words());
         }
         self.machines.clear();
-        if let Some(Err(error)) = self.lab.take().map(Lab::down) {
+        if let Some(Err(error)) = self.lab.take().map(|lab| self.cgroups.ending(|| lab.down())) {
             eprintln!("taking {} down: {error}", self.name);
         }
     }

@@ -14,11 +14,11 @@ pub(super) const NAME: &str = "towpath.test/busybox:1";
 /// The programs of busybox that tests run in containers.
 const PROGRAMS: [&str; 6] = ["httpd", "ip", "nc", "ping", "sh", "tail"];
 
-/// Writes the image to `path`.
+/// Writes the image to `path`, to be known as `name`.
 ///
 /// # Errors
 /// When the unpacked packages have no busybox, or tar or sha256sum fail.
-pub(super) fn write(path: &Path) -> anyhow::Result<()> {
+pub(crate) fn write(path: &Path, name: &str) -> anyhow::Result<()> {
     let busybox = crate::tools::folder()?.join("usr/bin/busybox");
     let folder = tempfile::tempdir()?;
     let bin = folder.path().join("root/bin");
@@ -36,10 +36,10 @@ pub(super) fn write(path: &Path) -> anyhow::Result<()> {
         "architecture": architecture(),
         "os": "linux",
         "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{digest}")] },
-        // What a pod's own container runs; it ends at SIGKILL only, which is what containerd sends it.
-        "config": { "Cmd": ["/bin/tail", "-f", "/dev/null"], "Env": ["PATH=/bin"] },
+        // What a pod's own container runs. As process 1 it ends at SIGKILL only, which is what containerd sends it.
+        "config": { "Cmd": ["/bin/tail", "-f", "/dev/null"], "Env": ["PATH=/bin"], "StopSignal": "SIGKILL" },
     });
-    let manifest = json!([{ "Config": "config.json", "RepoTags": [NAME], "Layers": ["layer.tar"] }]);
+    let manifest = json!([{ "Config": "config.json", "RepoTags": [name], "Layers": ["layer.tar"] }]);
     fs::write(folder.path().join("config.json"), config.to_string())?;
     fs::write(folder.path().join("manifest.json"), manifest.to_string())?;
     let path = path.to_str().context("the image's path is no text")?;

@@ -13,7 +13,7 @@
 //! plays the kubelet: it speaks CRI. Needs root and what `make setup` provides.
 
 mod cluster;
-mod image;
+pub(crate) mod image;
 mod leftovers;
 mod machine;
 mod pod;

@@ -97,7 +97,7 @@ pub struct Cluster {
     controllers: Vec<Program>,
     server: ApiServer,
     lab: Option<Lab>,
-    _cgroups: Cgroups,
+    cgroups: Cgroups,
     name: String,
     folder: tempfile::TempDir,
 }
@@ -175,7 +175,7 @@ impl Cluster {
             controllers: Vec::new(),
             server,
             lab: Some(lab),
-            _cgroups: cgroups,
+            cgroups,
             name: name.to_owned(),
             folder,
         };
@@ -423,7 +423,7 @@ impl Drop for Cluster {
         }
         self.controllers.clear();
         self.machines.clear();
-        if let Some(Err(error)) = self.lab.take().map(Lab::down) {
+        if let Some(Err(error)) = self.lab.take().map(|lab| self.cgroups.ending(|| lab.down())) {
             eprintln!("taking {} down: {error}", self.name);
         }
     }

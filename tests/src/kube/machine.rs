@@ -161,8 +161,11 @@ impl Machine {
             // A device dies with its namespace; the socket in the wall does not.
             script += &format!("nsenter -t $inside -n ip link set {interface} netns 1\n");
         }
-        script += "kill -9 $inside\nwhile kill -0 $inside 2>/dev/null; do sleep 0.02; done\nrm /run/machine";
-        self.in_bay(&["sh", "-ec", &script]).map(drop)
+        // What a runc that dies here had frozen would never end.
+        script += "kill -9 $inside\nwhile kill -0 $inside 2>/dev/null; do\n\
+                   for state in $(find /sys/fs/cgroup/freezer/$1 -name freezer.state 2>/dev/null); do\n\
+                   echo THAWED >$state; done; sleep 0.02; done\nrm /run/machine";
+        self.in_bay(&["sh", "-ec", &script, "off", &self.cgroup]).map(drop)
     }
 
     /// The power returns: a new boot id, a new network namespace, an empty `/run`, and the programs start. Containerd
