@@ -19,6 +19,9 @@ use crate::wait::until;
 
 const DNS: &str = include_str!("dns.yaml");
 
+/// The image of the process that holds a pod's namespaces, as containerd.toml names it.
+const PAUSE: &str = "registry.k8s.io/pause:3.10.2";
+
 /// Where the machines find what is put into the folder of images.
 const IMAGES: &str = "/opt/images";
 
@@ -327,6 +330,17 @@ impl Cluster {
         fs::copy(archive, self.folder.path().join("images").join(name))
             .with_context(|| format!("copying {}", archive.display()))?;
         self.machines.iter().try_for_each(|machine| machine.import(&format!("{IMAGES}/{name}")))
+    }
+
+    /// From now on `pause`, of which every pod has one, is a program of a megabyte: hundreds of the image's own, which is
+    /// the one with all of Kubernetes' tests, would keep the machine busy.
+    ///
+    /// # Errors
+    /// As [`Cluster::import`], or when `make setup` has not run to its end.
+    pub fn use_small_pause(&self) -> anyhow::Result<()> {
+        let archive = self.folder.path().join("pause.tar");
+        crate::containers::image::write(&archive, PAUSE)?;
+        self.import(&archive)
     }
 
     /// Waits until every node says of itself that it is Ready, or that it is not.
