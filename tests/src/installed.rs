@@ -1,9 +1,9 @@
 //! When the kernel has all routes of a table, or none of them any more, seen without using much of the processor.
 //!
-//! Single routes are asked for first, a few microseconds each and most of them refused at the first: routes of all
-//! places of the table, and its last ones. Only when those are as they should be is the table counted. IPv4 is counted
-//! by /proc/net/fib_triestat, which walks the trie (so the count is at most one walk late), IPv6 by a counter that the
-//! kernel keeps.
+//! IPv6 routes are counted by the kernel itself (/proc/net/rt6_stats). IPv4 routes are counted by a walk of the trie
+//! (/proc/net/fib_triestat), so single routes are asked for first, a few microseconds each: routes of all places of
+//! the table, and its last ones. Only when those are as they should be is the trie walked, and the time is late by at
+//! most one walk.
 
 use std::time::{Duration, Instant};
 
@@ -38,13 +38,7 @@ impl Installed {
     pub fn new(netns: &Netns, prefixes: &[IpNet]) -> anyhow::Result<Self> {
         let first = prefixes.first().context("an empty table")?;
         let ipv4 = first.addr().is_ipv4();
-        // A shorter prefix could hide behind a longer one that begins at the same address.
-        let longest = prefixes.iter().map(IpNet::prefix_len).max().unwrap_or(0);
-        let long: Vec<IpNet> = prefixes.iter().copied().filter(|p| p.prefix_len() == longest).collect();
-        let step = (long.len() / SAMPLES).max(1);
-        let last = long.len().saturating_sub(SAMPLES / 4);
-        let mut samples: Vec<IpNet> = long.iter().copied().step_by(step).collect();
-        samples.extend(&long[last..]);
+        let samples = if ipv4 { samples(prefixes) } else { Vec::new() };
         let others = netns.run(|| count(ipv4))?;
         Ok(Self {
             netns: netns.clone(),
@@ -64,7 +58,11 @@ impl Installed {
         let deadline = Instant::now() + limit;
         self.netns.run(|| {
             for sample in &self.samples {
-                while self.has(*sample)? != present && Instant::now() < deadline {
+                while self.has(*sample)? != present {
+                    if Instant::now() >= deadline {
+                        let (found, what) = (count(self.ipv4)?, if present { "missing" } else { "left" });
+                        bail!("{sample} {what}, {found} routes in the kernel after {limit:?}");
+                    }
                     std::thread::sleep(PAUSE);
                 }
             }
@@ -89,6 +87,16 @@ impl Installed {
         let route = self.lookup.route_to(prefix.network())?;
         Ok(route.is_some_and(|route| route.destination == (prefix.network(), prefix.prefix_len())))
     }
+}
+
+/// Routes of all places of a table, and its last ones.
+fn samples(prefixes: &[IpNet]) -> Vec<IpNet> {
+    // A shorter prefix could hide behind a longer one that begins at the same address.
+    let longest = prefixes.iter().map(IpNet::prefix_len).max().unwrap_or(0);
+    let long: Vec<IpNet> = prefixes.iter().copied().filter(|p| p.prefix_len() == longest).collect();
+    let step = (long.len() / SAMPLES).max(1);
+    let last = long.len().saturating_sub(SAMPLES / 4);
+    long.iter().copied().step_by(step).chain(long[last..].iter().copied()).collect()
 }
 
 /// Routes of the calling thread's namespace.
@@ -120,15 +128,18 @@ mod tests {
             ("-4 route", ["20.0.0.0/24", "20.0.0.0/16", "20.1.0.0/24"]),
             ("-6 route", ["2a00::/48", "2a00::/32", "2a00:1::/48"]),
         ] {
-            let netns = Netns::fresh().unwrap();
-            netns.ip(&format!("{commands} add blackhole default")).unwrap();
+            // A route that leads nowhere is not found when it is asked for.
+            let (netns, other) = (Netns::fresh().unwrap(), Netns::fresh().unwrap());
+            netns.sysctl("net/ipv6/conf/default/accept_dad", "0").unwrap();
+            netns.link(("eth0", &["10.0.0.1/24", "fd00::1/64"]), &other, ("eth0", &[])).unwrap();
+            netns.ip(&format!("{commands} add default dev eth0")).unwrap();
             let table: Vec<IpNet> = prefixes.iter().map(|prefix| prefix.parse().unwrap()).collect();
             let watch = Installed::new(&netns, &table).unwrap();
             let short = Duration::from_millis(50);
             watch.until(false, short).unwrap();
             for (number, prefix) in prefixes.iter().enumerate() {
                 assert!(watch.until(true, short).is_err(), "{number} are there");
-                netns.ip(&format!("{commands} add blackhole {prefix}")).unwrap();
+                netns.ip(&format!("{commands} add {prefix} dev eth0")).unwrap();
                 assert!(watch.until(false, short).is_err(), "{prefix} is there");
             }
             watch.until(true, short).unwrap();

@@ -67,6 +67,8 @@ pub(crate) struct Links {
 impl Links {
     pub(crate) fn new(count: u8) -> anyhow::Result<Self> {
         let daemon_ns = Netns::fresh()?;
+        // Link-local addresses that come up a second later bring routes of their own, which would be counted.
+        daemon_ns.sysctl("net/ipv6/conf/default/accept_dad", "0")?;
         let mut neighbors = Vec::new();
         for i in 1..=count {
             let netns = Netns::fresh()?;
