@@ -138,5 +138,8 @@ crds: ## regenerate deploy/crds.yaml and its copies from api/
 	mv deploy/crds.yaml.new deploy/crds.yaml
 	cp deploy/crds.yaml deploy/base/crds.yaml
 	cp deploy/crds.yaml deploy/helm/towpath/files/crds.yaml
+	for kind in NetworkConfig BGPPeer Advertisement IPPool NodeNetwork; do \
+	  cargo run --release --locked -p towpath-api --bin crdgen $$kind > api/src/schemas/$$kind.json.new && \
+	  mv api/src/schemas/$$kind.json.new api/src/schemas/$$kind.json || exit; done
 
 ci: test ## what continuous integration runs
