@@ -37,8 +37,7 @@ pub fn install(cluster: &Cluster) -> anyhow::Result<()> {
 /// # Errors
 /// What kubectl says.
 pub fn apply(cluster: &Cluster, which: &str) -> anyhow::Result<()> {
-    let folder = overlay(cluster, which)?;
-    cluster.kubectl(&["apply", "-k", &folder.display().to_string()]).map(drop)
+    cluster.kubectl(&["apply", "-k", &folder(cluster, which)?]).map(drop)
 }
 
 /// Undoes [`apply`]: the pod network goes on without the daemons.
@@ -46,8 +45,15 @@ pub fn apply(cluster: &Cluster, which: &str) -> anyhow::Result<()> {
 /// # Errors
 /// What kubectl says.
 pub fn delete(cluster: &Cluster, which: &str) -> anyhow::Result<()> {
-    let folder = overlay(cluster, which)?;
-    cluster.kubectl(&["delete", "--ignore-not-found", "-k", &folder.display().to_string()]).map(drop)
+    cluster.kubectl(&["delete", "--ignore-not-found", "-k", &folder(cluster, which)?]).map(drop)
+}
+
+/// The folder that [`apply`] applies, for other commands of kubectl with `-k`.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn folder(cluster: &Cluster, which: &str) -> anyhow::Result<String> {
+    Ok(overlay(cluster, which)?.display().to_string())
 }
 
 /// An overlay over one of the repository's with what is special here: all nodes of the test share the boot id of the machine
