@@ -246,7 +246,7 @@ async fn apply(
 const END_LIMIT: Duration = Duration::from_secs(15);
 
 /// What was only needed to start has been used by then.
-const START_IS_OVER: Duration = Duration::from_secs(5);
+const START_IS_OVER: Duration = Duration::from_secs(2);
 /// How long the API server may take to hear of the end.
 const REPORT_LIMIT: Duration = Duration::from_secs(1);
 

@@ -9,6 +9,7 @@ use towpath_tests::installed::Installed;
 
 use crate::compare;
 use crate::contender::Contender;
+use crate::idle::REST;
 use crate::limit::Writer;
 use crate::results::{Family, Sample};
 use crate::rig::{self, Clocks, FEEDER, LIMIT, Links, Phase, RECEIVER, Rig};
@@ -49,6 +50,7 @@ pub(crate) fn run(
         Ok(())
     };
 
+    std::thread::sleep(REST);
     towpath_tests::usage::forget_peaks(rig.processes())?;
     let idle = rig.usage();
     let up = feed(&announcements, count, 0).context("announcing")?;

@@ -10,8 +10,8 @@ use crate::converge::{SEED, megabytes, milliseconds};
 use crate::results::{Family, Sample};
 use crate::rig::{self, Clocks, FEEDER, Rig};
 
-/// Longer than what a daemon may put off to the second.
-const REST: Duration = Duration::from_secs(3);
+/// Longer than what a daemon may put off to the second, or gives back when its start is over.
+pub(crate) const REST: Duration = Duration::from_secs(3);
 /// How long its idleness is watched.
 const WATCHED: Duration = Duration::from_secs(10);
 
