@@ -26,6 +26,17 @@ pub fn configure_allocator() {
     }
 }
 
+/// Gives free pages inside the heap back to the system, a few milliseconds for a large table. Without it three quarters
+/// of what 500,000 routes had taken stayed after their withdrawal: what lives on lies scattered, and free only shortens
+/// the heap at its end.
+pub(crate) fn give_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: malloc_trim takes the allocator's own locks and touches free memory only.
+    unsafe {
+        libc::malloc_trim(0)
+    };
+}
+
 /// Unmaps the pages of the program's file that the start has touched; what is used again is mapped again from the page
 /// cache, without a read from disk. Most of a daemon's code parses, configures and explains once (16 MB resident
 /// before, 7 after). Returns the octets that were looked at.
@@ -85,13 +96,31 @@ mod tests {
         }
     }
 
+    /// Kilobytes of a line of proc_pid_status(5).
+    fn resident(line: &str) -> u64 {
+        let status = fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find_map(|text| text.strip_prefix(line)).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    #[test]
+    fn free_pages_between_what_lives_on_are_given_back() {
+        let mut blocks: Vec<Option<Box<[u8; 64]>>> = (0..500_000).map(|_| Some(Box::new([1; 64]))).collect();
+        for (at, block) in blocks.iter_mut().enumerate() {
+            if at % 1000 != 0 {
+                *block = None;
+            }
+        }
+        let before = resident("RssAnon:");
+        give_back();
+        let after = resident("RssAnon:");
+        assert!(after + 20_000 < before, "{before} kB before, {after} kB after");
+        assert_eq!(blocks.iter().flatten().count(), 500);
+    }
+
     #[test]
     fn the_program_goes_on_and_holds_less_of_its_file() {
-        let resident = || {
-            let status = fs::read_to_string("/proc/self/status").unwrap();
-            let line = status.lines().find_map(|line| line.strip_prefix("RssFile:")).unwrap();
-            line.trim().trim_end_matches(" kB").parse::<u64>().unwrap()
-        };
+        let resident = || resident("RssFile:");
         let before = resident();
         assert!(forget_start().unwrap() > 0);
         assert!(resident() < before, "{before} kB before, {} kB after", resident());

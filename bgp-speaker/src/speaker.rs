@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use api::DesiredState;
 use tokio::net::TcpStream;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
@@ -34,6 +35,8 @@ const PREFIXES_AT_ONCE: usize = 4096;
 const EVENTS_WAITING: usize = 32;
 /// Changes looked at for one batch of a peer.
 const OUTBOUND_BUDGET: usize = 4096;
+/// Tables that were never larger are not worth giving memory back for.
+const SMALL_TABLE: usize = 4096;
 /// How often dynamic neighbours that went away are forgotten.
 const TIDY: Duration = Duration::from_secs(5);
 
@@ -67,6 +70,7 @@ pub async fn start(options: Options, desired: Arc<DesiredState>) -> (SpeakerHand
         appetites: Arc::default(),
         fib: options.fib,
         next_for_fib: None,
+        most_prefixes: 0,
         stopping: None,
     };
     router.begin();
@@ -107,6 +111,8 @@ pub(crate) struct Router {
     /// Taken from the RIB for the FIB's next free place.
     next_for_fib: Option<RibEvent>,
     pub(crate) warm: WarmStart,
+    /// Most prefixes since memory was last given back.
+    most_prefixes: usize,
     stopping: Option<Ending>,
 }
 
@@ -153,6 +159,7 @@ impl Router {
                 _ = tidy.tick() => self.tidy(),
             }
             self.flush();
+            self.give_back();
         }
         self.stop(events).await;
     }
@@ -271,9 +278,41 @@ impl Router {
             DownReason::Stopped(StopReason::MaxPrefix { .. } | StopReason::AdminShutdown(_))
         );
         let forget = managed.dynamic && down.retain.is_empty() && !kept;
-        self.rib.peer_down(id, &down.retain);
+        self.rib.peer_lost(id, &down.retain);
+        self.tell_fib_of_loss();
+        self.rib.peer_left(id, &down.retain);
         if forget {
             self.remove(key, None);
+        }
+    }
+
+    /// Whenever half of the table has gone, so does its memory: at most once for each halving.
+    fn give_back(&mut self) {
+        let prefixes = self.rib.prefix_count();
+        self.most_prefixes = self.most_prefixes.max(prefixes);
+        if self.most_prefixes > SMALL_TABLE && prefixes < self.most_prefixes / 2 {
+            self.most_prefixes = prefixes;
+            crate::memory::give_back();
+        }
+    }
+
+    /// Passes on the next hops that went with a session, before anything else is done about it. A FIB that has not even
+    /// room for that is told of them first when it has.
+    fn tell_fib_of_loss(&mut self) {
+        let Some(fib) = &self.fib else { return };
+        loop {
+            let Some(event) = self.next_for_fib.take().or_else(|| self.rib.next_event(FIB_BATCH)) else {
+                return;
+            };
+            let loss = matches!(event, RibEvent::NexthopsDown(_));
+            match fib.try_send(event) {
+                Ok(()) if loss => return,
+                Ok(()) => {}
+                Err(TrySendError::Full(event) | TrySendError::Closed(event)) => {
+                    self.next_for_fib = Some(event);
+                    return;
+                }
+            }
         }
     }
 

@@ -229,11 +229,23 @@ impl Rib {
     /// The next hops that went with it come first in [`Rib::next_event`], so that the FIB can take them out of
     /// its groups before it is told of a single prefix.
     pub fn peer_down(&mut self, peer: PeerId, retain: &[AfiSafi]) {
+        self.peer_lost(peer, retain);
+        self.peer_left(peer, retain);
+    }
+
+    /// The first half of [`Rib::peer_down`]: only what the FIB must hear at once, whatever the number of routes.
+    pub fn peer_lost(&mut self, peer: PeerId, retain: &[AfiSafi]) {
+        if self.peer(peer).is_some_and(|state| state.up) {
+            self.nexthops_down(peer, retain.iter().collect());
+        }
+    }
+
+    /// The second half: the walk over all prefixes (20 ms for 100,000).
+    pub fn peer_left(&mut self, peer: PeerId, retain: &[AfiSafi]) {
         let retain: FamilySet = retain.iter().collect();
         if !self.peer(peer).is_some_and(|state| state.up) {
             return;
         }
-        self.nexthops_down(peer, retain);
         self.leave(peer);
         for family in [AfiSafi::Ipv4Unicast, AfiSafi::Ipv6Unicast] {
             if retain.contains(family) {

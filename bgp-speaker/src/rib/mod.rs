@@ -103,6 +103,11 @@ impl Rib {
         }
     }
 
+    /// Prefixes in the table, those included whose removal the FIB has not confirmed.
+    pub fn prefix_count(&self) -> usize {
+        self.table.len()
+    }
+
     /// The configuration in force.
     pub fn config(&self) -> &RibConfig {
         &self.config
