@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use api::DesiredState;
 use tokio::net::TcpStream;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
@@ -280,7 +281,12 @@ impl Router {
         let forget = managed.dynamic && down.retain.is_empty() && !kept;
         self.rib.peer_lost(id, &down.retain);
         self.tell_fib_of_loss();
-        self.rib.peer_left(id, &down.retain);
+        // The FIB's task, just woken, would wait on this thread for the end of the walk.
+        if Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread {
+            tokio::task::block_in_place(|| self.rib.peer_left(id, &down.retain));
+        } else {
+            self.rib.peer_left(id, &down.retain);
+        }
         if forget {
             self.remove(key, None);
         }
