@@ -657,6 +657,49 @@ fn a_route_the_dump_names_twice_is_adopted_once_and_not_swept() {
 }
 
 #[test]
+fn of_two_batches_on_their_way_each_is_confirmed_with_its_own_outcome() {
+    let mut world = World::two_way();
+    let before = world.confirmed;
+    for index in [1, 2] {
+        world.desired.remove(&index);
+        world.changes([index]);
+        world.plan(1);
+        world.notes();
+    }
+    assert_eq!((world.flights.len(), world.confirmed), (2, before));
+    for landed in [1, 2] {
+        world.outcome();
+        world.notes();
+        assert_eq!(world.confirmed, before + landed);
+    }
+    world.fib.converged();
+    world.settle();
+    world.check();
+}
+
+#[test]
+fn a_route_that_another_kept_out_counts_as_foreign_until_it_is_in_the_kernel() {
+    let mut world = World::new();
+    world.meddle(1, false, FOREIGN);
+    world.desired.insert(1, 0b01);
+    world.changes([1]);
+    world.settle();
+    let counts = |world: &World| {
+        let status = world.fib.status(world.now);
+        (status.foreign_count, status.pending, status.routes_v4)
+    };
+    assert_eq!(counts(&world), (1, 0, 0));
+    let foreign = world.kernel.route(&prefix(1)).unwrap();
+    world.kernel.routes.remove(&foreign.prefix);
+    world.fib.route_gone(world.now, &foreign, "ip (process 7)");
+    assert_eq!(counts(&world), (1, 0, 0), "there is room for it, but it is not there");
+    world.plan(10);
+    assert_eq!(counts(&world), (1, 0, 0), "on its way");
+    world.outcome();
+    assert_eq!(counts(&world), (0, 0, 1));
+}
+
+#[test]
 fn what_waits_for_others_neither_delays_the_end_nor_stops_the_comparison() {
     let mut fib = Fib::new(install());
     let now = Instant::now();

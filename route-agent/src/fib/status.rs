@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::groups::{Group, GroupState, Reach};
-use super::table::{PLAIN, State};
+use super::table::{PLAIN, Pending, State};
 use super::{Fib, Resend};
 use crate::kernel::sysctl::SysctlChange;
 
@@ -126,12 +126,12 @@ impl Fib {
         let plain_v6 =
             self.adopted.iter().filter(|(prefix, g)| **g == PLAIN && matches!(prefix, IpNet::V6(_))).count();
         let routes = |family: usize| live().map(|(_, group)| u64::from(group.users[family])).sum::<u64>();
-        let mut failed = self.failed_objects(age);
+        let mut failed = Vec::new();
         let mut foreign = Vec::new();
         for (slot, failure) in &self.failures {
-            let Some(entry) = self.table.pending(*slot).filter(|entry| entry.state == State::Failed) else {
-                continue;
-            };
+            // Refused until the kernel has taken it: also while it is tried once more.
+            let tried = |entry: &&Pending| !matches!(entry.state, State::Waiting | State::Deferred);
+            let Some(entry) = self.table.pending(*slot).filter(tried) else { continue };
             let (prefix, age_ms) = (entry.prefix, age(failure.since));
             match failure.foreign {
                 Some(protocol) => foreign.push(ForeignRoute { prefix, protocol, age_ms }),
@@ -143,12 +143,13 @@ impl Fib {
                 }),
             }
         }
+        let parked = failed.len() + foreign.len();
+        failed.extend(self.failed_objects(age));
         let (failed_count, foreign_count) = (failed.len(), foreign.len());
         failed.sort_by(|a, b| a.what.cmp(&b.what));
         foreign.sort_by_key(|foreign| foreign.prefix);
         failed.truncate(LISTED);
         foreign.truncate(LISTED);
-        let parked = self.failures.len();
         let pending =
             self.table.pending_len().saturating_sub(parked) + self.strays.len() + self.stray_retry.len();
         FibStatus {
