@@ -42,14 +42,13 @@ pub(crate) fn give_back() {
 /// before, 7 after). Returns the octets that were looked at.
 ///
 /// # Errors
-/// `/proc/self/maps` cannot be read, or the kernel refuses.
+/// `/proc/self/smaps` cannot be read, or the kernel refuses.
 pub fn forget_start() -> io::Result<usize> {
-    let maps = fs::read_to_string("/proc/self/maps")?;
+    let maps = fs::read_to_string("/proc/self/smaps")?;
     let mut total = 0;
-    for (address, length) in maps.lines().filter_map(unwritten) {
-        // SAFETY: the range is a private mapping of a file that nobody has written to: program text, or the segment
-        // at the head of the file, which is linked read-only and takes no relocations. So its pages are the file's,
-        // and MADV_DONTNEED changes only where the next access finds them.
+    for (address, length) in unwritten(&maps) {
+        // SAFETY: the range is a mapping of a file that cannot be written to and has no page of this process's own, so
+        // its pages are the file's, and MADV_DONTNEED changes only where the next access finds them.
         let result = unsafe { libc::madvise(address as *mut libc::c_void, length, libc::MADV_DONTNEED) };
         if result != 0 {
             return Err(io::Error::last_os_error());
@@ -59,14 +58,27 @@ pub fn forget_start() -> io::Result<usize> {
     Ok(total)
 }
 
-/// Address and length of a mapping of program text or of the head of its file (constants, tables for unwinding), from
-/// a line of proc_pid_maps(5). Other read-only segments hold relocations, which are this process's own.
-fn unwritten(line: &str) -> Option<(usize, usize)> {
+/// Address and length of the mappings of files that are read-only and hold nothing but the file, from the text of
+/// proc_pid_smaps(5). A segment that was relocated and then made read-only has pages that are this process's own.
+fn unwritten(smaps: &str) -> Vec<(usize, usize)> {
+    let mut found = Vec::new();
+    let mut mapping = None;
+    for line in smaps.lines() {
+        if let Some(own) = line.strip_prefix("Anonymous:") {
+            found.extend(mapping.take().filter(|_| own.trim() == "0 kB"));
+        } else if !line.starts_with(|c: char| c.is_ascii_uppercase()) {
+            mapping = read_only_file(line);
+        }
+    }
+    found
+}
+
+/// Address and length of a mapping, from its first line, if it is a file's and cannot be written to.
+fn read_only_file(line: &str) -> Option<(usize, usize)> {
     let mut fields = line.split_ascii_whitespace();
-    let (range, permissions, offset) = (fields.next()?, fields.next()?, fields.next()?);
-    let path = fields.nth(2)?;
-    let head = permissions == "r--p" && offset.bytes().all(|digit| digit == b'0');
-    if !(permissions == "r-xp" || head) || !path.starts_with('/') {
+    let (range, permissions) = (fields.next()?, fields.next()?);
+    let path = fields.nth(3)?;
+    if !matches!(permissions, "r-xp" | "r--p") || !path.starts_with('/') {
         return None;
     }
     let (start, end) = range.split_once('-')?;
@@ -80,20 +92,23 @@ mod tests {
 
     #[test]
     fn only_what_nobody_has_written_to_is_named() {
-        let lines = [
-            ("7f00-7f80 r-xp 00535000 fe:00 1234  /usr/local/bin/towpath", Some((0x7f00, 0x80))),
-            ("7f00-7f80 r-xp 00535000 fe:00 1234  /usr/bin/a name", Some((0x7f00, 0x80))),
-            ("7f00-7f80 r--p 00000000 fe:00 1234  /usr/local/bin/towpath", Some((0x7f00, 0x80))),
-            ("7f00-7f80 r--p 01581870 fe:00 1234  /usr/local/bin/towpath", None),
-            ("7f00-7f80 rw-p 00000000 fe:00 1234  /usr/local/bin/towpath", None),
-            ("7f00-7f80 rwxp 00000000 fe:00 1234  /usr/local/bin/towpath", None),
-            ("7f00-7f80 r-xp 00000000 00:00 0  [vdso]", None),
-            ("7f00-7f80 r-xp 00000000 00:00 0", None),
-            ("", None),
+        let mappings = [
+            ("7f00-7f80 r-xp 00535000 fe:00 1234  /usr/local/bin/towpath", 0, Some((0x7f00, 0x80))),
+            ("7f00-7f80 r-xp 00535000 fe:00 1234  /usr/bin/a name", 0, Some((0x7f00, 0x80))),
+            ("7f00-7f80 r--p 00000000 fe:00 1234  /usr/local/bin/towpath", 0, Some((0x7f00, 0x80))),
+            ("7f00-7f80 r--p 01581870 fe:00 1234  /usr/local/bin/towpath", 4, None),
+            ("7f00-7f80 rw-p 00000000 fe:00 1234  /usr/local/bin/towpath", 0, None),
+            ("7f00-7f80 rwxp 00000000 fe:00 1234  /usr/local/bin/towpath", 0, None),
+            ("7f00-7f80 r-xp 00000000 00:00 0  [vdso]", 0, None),
+            ("7f00-7f80 r-xp 00000000 00:00 0", 0, None),
         ];
-        for (line, expected) in lines {
-            assert_eq!(unwritten(line), expected, "{line}");
+        let blocks = mappings
+            .map(|(line, own, _)| format!("{line}\nRss: 8 kB\nAnonymous:    {own} kB\nVmFlags: rd\n"));
+        for (block, (line, _, expected)) in blocks.iter().zip(mappings) {
+            assert_eq!(unwritten(block), Vec::from_iter(expected), "{line}");
         }
+        assert_eq!(unwritten(&blocks.concat()).len(), 3);
+        assert_eq!(unwritten(mappings[0].0), [], "cut off: nothing is known of its pages");
     }
 
     /// Kilobytes of a line of proc_pid_status(5).

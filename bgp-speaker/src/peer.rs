@@ -27,8 +27,8 @@ use crate::wire::{Message, Update};
 
 /// Events kept for the router before the socket is no longer read.
 const PENDING_MAX: usize = 4;
-/// UPDATEs in one event: about a thousand prefixes of a full table. With larger events the FIB waited for a quarter
-/// of 500,000 routes to be decided before it was told of the first, and decoded UPDATEs took 50 octets a route.
+/// UPDATEs in one event: about a thousand prefixes of a full table. With 512 of them, and 256 events in the router's
+/// channel, a whole table stood decoded between the tasks, and its first route reached the FIB after 0.3 s.
 const UPDATES_PER_EVENT: usize = 128;
 
 /// The task of one peer, to be spawned, and the way to it. The session waits for `Event::Start`.

@@ -49,8 +49,8 @@ impl PeerEvent {
     }
 }
 
-/// A peer's task asks for its next batch. Not an event, because it must not wait behind those of other peers: a
-/// receiver had to wait for 32,000 routes of a feeder between two batches of 8,000.
+/// A peer's task asks for its next batch. Not an event, because it must not wait behind those of other peers: a full
+/// channel holds some 32,000 routes of a feeder.
 #[derive(Clone)]
 pub(crate) struct Appetite {
     /// One more than the connection that has room; 0: none.

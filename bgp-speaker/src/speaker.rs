@@ -281,11 +281,12 @@ impl Router {
         let forget = managed.dynamic && down.retain.is_empty() && !kept;
         self.rib.peer_lost(id, &down.retain);
         self.tell_fib_of_loss();
-        // The FIB's task, just woken, would wait on this thread for the end of the walk.
-        if Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread {
-            tokio::task::block_in_place(|| self.rib.peer_left(id, &down.retain));
-        } else {
-            self.rib.peer_left(id, &down.retain);
+        let mut walk = || self.rib.peer_left(id, &down.retain);
+        match Handle::current().runtime_flavor() {
+            // The FIB's task, just woken, would wait on this thread for the end of the walk: 100,000 routes then
+            // failed over in 20 to 30 ms instead of 0.6 to 4.
+            RuntimeFlavor::MultiThread => tokio::task::block_in_place(walk),
+            _ => walk(),
         }
         if forget {
             self.remove(key, None);
