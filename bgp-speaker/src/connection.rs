@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tracing::warn;
 
 use crate::outbound;
-use crate::rib::{OutboundUpdate, PeerExport};
+use crate::rib::{OutboundBatch, PeerExport, PeerId};
 use crate::session::ConnId;
 use crate::status::Messages;
 use crate::wire::notification::cease;
@@ -126,9 +126,14 @@ impl Connection {
         }
     }
 
-    /// Encodes a batch; returns how many messages of each type it became.
-    pub(crate) fn queue_updates(&mut self, updates: &[OutboundUpdate], export: &PeerExport) -> Messages {
-        outbound::encode_all(updates, export, &self.codec, &mut self.output)
+    /// Encodes this peer's part of a batch; returns how many messages of each type it became.
+    pub(crate) fn queue_batch(
+        &mut self,
+        batch: &OutboundBatch,
+        peer: PeerId,
+        export: &PeerExport,
+    ) -> Messages {
+        outbound::encode_all(batch, peer, export, &self.codec, &mut self.output)
     }
 
     pub(crate) fn drained(&self) -> bool {

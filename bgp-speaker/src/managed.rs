@@ -9,7 +9,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tracing::{error, warn};
 
 use crate::peer_channel::{PeerCommand, PeerHandle};
-use crate::rib::{LimitEvent, LimitKind, OutboundUpdate, PeerExport, PeerId, PeerSession, PeerSettings, Rib};
+use crate::rib::{LimitEvent, LimitKind, OutboundBatch, PeerExport, PeerId, PeerSession, PeerSettings, Rib};
 use crate::session::{ConnId, Event, Negotiated, State, StopReason};
 use crate::transport;
 use crate::wire::AfiSafi;
@@ -153,10 +153,10 @@ impl Managed {
     }
 
     /// A batch for the session that asked for it; the task drops it if that session has ended meanwhile.
-    pub(crate) fn send(&self, updates: Arc<[OutboundUpdate]>) {
+    pub(crate) fn send(&self, batch: Arc<OutboundBatch>) {
         self.handle.appetite.served();
         if let (Some(connection), Some(export)) = (self.connection, &self.export) {
-            self.tell(PeerCommand::Outbound(connection, updates, Arc::clone(export)));
+            self.tell(PeerCommand::Outbound(connection, batch, self.id, Arc::clone(export)));
         }
     }
 

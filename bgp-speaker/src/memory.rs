@@ -29,7 +29,7 @@ pub fn configure_allocator() {
 /// Gives free pages inside the heap back to the system, a few milliseconds for a large table. Without it three quarters
 /// of what 500,000 routes had taken stayed after their withdrawal: what lives on lies scattered, and free only shortens
 /// the heap at its end.
-pub(crate) fn give_back() {
+pub fn give_back() {
     #[cfg(target_env = "gnu")]
     // SAFETY: malloc_trim takes the allocator's own locks and touches free memory only.
     unsafe {

@@ -157,13 +157,13 @@ impl Driver {
                 Ok(endpoints) => self.connected(stream, Direction::Incoming, endpoints),
                 Err(error) => debug!(peer = %self.peer.name, %error, "incoming connection not taken"),
             },
-            PeerCommand::Outbound(id, updates, export) => {
+            PeerCommand::Outbound(id, batch, peer, export) => {
                 // A batch for a session that has ended since says nothing to the next one.
                 if self.established != Some(id) {
                     return;
                 }
                 if let Some(connection) = self.connection(id) {
-                    let messages = connection.queue_updates(&updates, &export);
+                    let messages = connection.queue_batch(&batch, peer, &export);
                     self.counters.sent_batch(&messages);
                     self.awaiting_ready = true;
                 }

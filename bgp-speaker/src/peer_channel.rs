@@ -7,7 +7,7 @@ use api::desired::Peer;
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc, watch};
 
-use crate::rib::{OutboundUpdate, PeerExport};
+use crate::rib::{OutboundBatch, PeerExport, PeerId};
 use crate::session::{ConnId, Down, Event, LocalSpeaker, Negotiated};
 use crate::status::{PeerView, SharedCounters};
 use crate::wire::{AfiSafi, RouteRefresh, Update};
@@ -21,8 +21,8 @@ pub(crate) struct SessionKey(pub(crate) u64);
 pub(crate) enum PeerCommand {
     /// A connection the listener accepted from this neighbour.
     Incoming(TcpStream),
-    /// More to say; answered with [`Appetite::ask`] when it is written.
-    Outbound(ConnId, Arc<[OutboundUpdate]>, Arc<PeerExport>),
+    /// More to say to this peer of the RIB; answered with [`Appetite::ask`] when it is written.
+    Outbound(ConnId, Arc<OutboundBatch>, PeerId, Arc<PeerExport>),
     /// An event for the session: start, stop, refresh.
     Session(Event),
     /// Changed settings that need no new session.

@@ -329,8 +329,8 @@ impl Router {
             self.next_for_fib = self.rib.next_event(FIB_BATCH);
         }
         for managed in self.sessions.values().filter(|managed| managed.ready()) {
-            if let Some(updates) = self.rib.next_updates(managed.id, OUTBOUND_BUDGET) {
-                managed.send(updates);
+            if let Some(batch) = self.rib.next_updates(managed.id, OUTBOUND_BUDGET) {
+                managed.send(batch);
             }
         }
     }

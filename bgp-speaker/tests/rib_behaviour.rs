@@ -37,7 +37,8 @@ fn settle_fib(rib: &mut Rib) -> Vec<BestChange> {
 }
 
 fn updates(rib: &mut Rib, peer: PeerId) -> Vec<OutboundUpdate> {
-    std::iter::from_fn(|| rib.next_updates(peer, 100)).flat_map(|batch| batch.to_vec()).collect()
+    let batches = std::iter::from_fn(|| rib.next_updates(peer, 100));
+    batches.flat_map(|batch| batch.for_peer(peer).cloned().collect::<Vec<_>>()).collect()
 }
 
 /// Short words for updates: `+prefix`, `-prefix`, `eor`, `begin`, `end`.
@@ -275,15 +276,32 @@ fn peers_of_a_group_share_a_batch_but_nobody_gets_its_own_route() {
     }
     apply(&mut rib, ids[&0], reach(0, prefix(1), 0));
     apply(&mut rib, ids[&0], reach(0, prefix(2), 0));
-    let first = rib.next_updates(ids[&1], 100).unwrap();
-    let second = rib.next_updates(ids[&2], 100).unwrap();
-    assert!(Arc::ptr_eq(&first, &second), "one batch, to be encoded once");
-    assert_eq!(first.len(), 1, "equal attributes, one update");
-    assert_eq!(rib.next_updates(ids[&0], 100), None);
+    apply(&mut rib, ids[&1], reach(1, prefix(3), 1));
+    let next = |rib: &mut Rib, number: u8| {
+        let batch = rib.next_updates(ids[&number], 100).unwrap();
+        let told: Vec<OutboundUpdate> = batch.for_peer(ids[&number]).cloned().collect();
+        (batch, words(&told))
+    };
+    let signed = |sign: char, numbers: &[u8]| -> Vec<String> {
+        numbers.iter().map(|number| format!("{sign}{}", prefix(*number))).collect()
+    };
+    let (first, told) = next(&mut rib, 1);
+    assert_eq!(told, signed('+', &[1, 2]));
+    assert_eq!(first.for_peer(ids[&1]).count(), 1, "equal attributes, one update");
+    let (second, told) = next(&mut rib, 0);
+    assert!(Arc::ptr_eq(&first, &second), "one batch, to be encoded once, whoever's routes are in it");
+    assert_eq!(told, signed('+', &[3]));
+    let (third, told) = next(&mut rib, 2);
+    assert!(Arc::ptr_eq(&first, &third));
+    assert_eq!(told, signed('+', &[1, 2, 3]));
     apply(&mut rib, ids[&0], unreach(prefix(1)));
     apply(&mut rib, ids[&0], reach(0, prefix(2), 1));
-    assert_eq!(rib.next_updates(ids[&0], 100), None, "no withdrawal of what it was never told");
-    assert_eq!(words(&updates(&mut rib, ids[&1])), [format!("-{}", prefix(1)), format!("+{}", prefix(2))]);
+    assert!(rib.next_updates(ids[&0], 100).is_none(), "no withdrawal of what it was never told");
+    assert_eq!(next(&mut rib, 1).1, [signed('-', &[1]), signed('+', &[2])].concat());
+    // Peer 0 holds peer 1's route of 3, until its own is better.
+    apply(&mut rib, ids[&0], reach(0, prefix(3), 0));
+    assert_eq!(next(&mut rib, 0).1, signed('-', &[3]));
+    assert_eq!(next(&mut rib, 1).1, signed('+', &[3]));
 }
 
 #[test]
@@ -368,7 +386,7 @@ fn originated_routes_go_to_the_peers_named_with_their_own_med_and_prepends() {
     };
     assert_eq!((*nexthop, *keep_med, *prepend), (OutboundNexthop::Own, true, 2));
     assert_eq!(attributes.summary().med, Some(7));
-    assert_eq!(rib.next_updates(ids[&2], 100), None);
+    assert!(rib.next_updates(ids[&2], 100).is_none());
     route.peers = Some(vec!["peer-2".to_owned()]);
     rib.set_originated(BTreeMap::from([(prefix(1), route)])).unwrap();
     assert_eq!(words(&updates(&mut rib, ids[&1])), [format!("-{}", prefix(1))]);

@@ -33,7 +33,7 @@ impl Told {
     fn pull(&mut self, rib: &mut Rib, peer: PeerId, budget: usize) -> bool {
         let Some(updates) = rib.next_updates(peer, budget) else { return false };
         let export = rib.peer_export(peer).unwrap();
-        for update in updates.iter() {
+        for update in updates.for_peer(peer) {
             match update {
                 OutboundUpdate::Reach { attributes, nexthop, keep_med, prepend, prefixes } => {
                     for prefix in prefixes {

@@ -13,14 +13,15 @@ use ipnet::IpNet;
 use smallvec::SmallVec;
 
 use super::PrefixId;
-use super::export::{GroupKey, OutboundUpdate};
+use super::batch::OutboundBatch;
+use super::export::GroupKey;
 use super::path::{NOBODY, SEVERAL};
 use super::peer::FamilySet;
 
 /// A log entry whose prefix changed again later.
 const MOVED: u32 = u32::MAX;
 /// Batches kept for other peers of the group that come by the same place.
-const CACHED: usize = 16;
+const CACHED: usize = 8;
 /// Log entries left behind by prefixes that moved are squeezed out above this many.
 const SQUEEZE: usize = 1024;
 
@@ -95,11 +96,11 @@ pub(crate) enum Place {
 pub(crate) struct CachedBatch {
     pub(crate) from: Place,
     pub(crate) to: Place,
-    pub(crate) updates: Arc<[OutboundUpdate]>,
+    pub(crate) updates: Arc<OutboundBatch>,
     pub(crate) involved: Involved,
 }
 
-/// Peers for whom a batch looks different, because the routes in it are theirs.
+/// Peers for whom a batch looks different: their own address is a next hop in it, or routes in it are meant for some only.
 #[derive(Debug, Default)]
 pub(crate) struct Involved {
     peers: SmallVec<[u16; 4]>,
@@ -109,13 +110,14 @@ pub(crate) struct Involved {
 
 impl Involved {
     pub(crate) fn add(&mut self, peer: u16) {
-        match peer {
-            SEVERAL => self.everybody = true,
-            NOBODY => (),
-            peer if self.peers.contains(&peer) => (),
-            _ if self.peers.len() == 16 => self.everybody = true,
-            peer => self.peers.push(peer),
+        if self.peers.len() == 16 {
+            self.everybody = true;
+        } else {
+            self.peers.push(peer);
         }
+    }
+    pub(crate) fn add_everybody(&mut self) {
+        self.everybody = true;
     }
     pub(crate) fn contains(&self, peer: u16) -> bool {
         self.everybody || self.peers.contains(&peer)
@@ -211,6 +213,8 @@ impl UpdateGroup {
         let read = self.members.iter().map(|member| member.log).min().unwrap_or(self.log_end());
         let count = usize::try_from(read - self.base).unwrap_or(0).min(self.log.len());
         self.base += count as u64;
+        let base = self.base;
+        self.cache.retain(|batch| !matches!(batch.from, Place::Log(from) if from < base));
         let gone: Vec<_> = self.log.drain(..count).map(|entry| entry.prefix).collect();
         self.moved -= gone.iter().filter(|prefix| **prefix == MOVED).count();
         if self.log.is_empty() {

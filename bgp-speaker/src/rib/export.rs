@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use super::intern::{AttrId, AttributeTable, Scope};
 use super::path::{LOCAL, Path};
 use super::peer::{FamilySet, PeerSession, PeerState};
-use crate::wire::{AfiSafi, Nexthop, PathAttributes};
+use crate::wire::{AfiSafi, Nexthop, OwnNexthops, PathAttributes};
 
 /// How routes are written for one peer. Equal for all peers of an update group but for the own next hops.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,19 +23,16 @@ pub struct PeerExport {
     pub local_asn: u32,
     /// LOCAL_PREF of an iBGP route that has none.
     pub default_local_pref: u32,
-    /// Our own next hop for IPv4 prefixes; an IPv6 one where RFC 8950 was negotiated.
-    pub own_v4: Option<Nexthop>,
-    /// Our own next hop for IPv6 prefixes.
-    pub own_v6: Option<Nexthop>,
+    /// Our own next hops.
+    pub own: OwnNexthops,
 }
 
 impl PeerExport {
     /// The next hop to write; `None` never occurs for an update pulled for the same peer.
     pub fn nexthop(&self, family: AfiSafi, nexthop: OutboundNexthop) -> Option<Nexthop> {
-        match (nexthop, family) {
-            (OutboundNexthop::Given(given), _) => Some(given),
-            (OutboundNexthop::Own, AfiSafi::Ipv4Unicast) => self.own_v4,
-            (OutboundNexthop::Own, AfiSafi::Ipv6Unicast) => self.own_v6,
+        match nexthop {
+            OutboundNexthop::Given(given) => Some(given),
+            OutboundNexthop::Own => self.own.of(family),
         }
     }
 }
@@ -195,8 +192,10 @@ pub(crate) fn peer_export(session: &PeerSession) -> PeerExport {
         ebgp: session.ebgp,
         local_asn: session.local_asn,
         default_local_pref: 100,
-        own_v4: own_nexthop(session, AfiSafi::Ipv4Unicast),
-        own_v6: own_nexthop(session, AfiSafi::Ipv6Unicast),
+        own: OwnNexthops {
+            v4: own_nexthop(session, AfiSafi::Ipv4Unicast),
+            v6: own_nexthop(session, AfiSafi::Ipv6Unicast),
+        },
     }
 }
 
@@ -288,9 +287,9 @@ mod tests {
         for (name, session, v4, v6) in cases {
             let export = peer_export(&session);
             let text = |nexthop: Option<Nexthop>| nexthop.map(|nexthop| nexthop.address.to_string());
-            assert_eq!((text(export.own_v4).as_deref(), text(export.own_v6).as_deref()), (v4, v6), "{name}");
+            assert_eq!((text(export.own.v4).as_deref(), text(export.own.v6).as_deref()), (v4, v6), "{name}");
         }
-        let both = peer_export(&with("fe80::1", "fe80::2", &["2001:db8::1"], true)).own_v6.unwrap();
+        let both = peer_export(&with("fe80::1", "fe80::2", &["2001:db8::1"], true)).own.v6.unwrap();
         assert_eq!(both.address, "2001:db8::1".parse::<IpAddr>().unwrap());
         assert_eq!(both.link_local, Some("fe80::1".parse().unwrap()), "a link-local session carries both");
     }

@@ -1,7 +1,7 @@
 //! The routing information bases (RFC 4271 section 3.2) as one value: Adj-RIB-In, Loc-RIB, Adj-RIB-Out.
 //!
 //! In: updates and session changes, in the order they happened. Out, both pulled: [`RibEvent`]s for whoever
-//! installs routes ([`Rib::next_event`]), and [`OutboundUpdate`]s for each peer ([`Rib::next_updates`]). What is
+//! installs routes ([`Rib::next_event`]), and [`OutboundBatch`]es for each peer ([`Rib::next_updates`]). What is
 //! pulled late is told once, at its latest state, so nothing queues here. No I/O, no clock, no runtime.
 //!
 //! ```text
@@ -12,6 +12,7 @@
 
 mod adj_in;
 mod adj_out;
+mod batch;
 mod decision;
 mod export;
 mod fib_queue;
@@ -33,6 +34,7 @@ use ipnet::IpNet;
 use rustc_hash::FxHashSet;
 use smallvec::SmallVec;
 
+pub use batch::OutboundBatch;
 pub use decision::{Candidate, Decision, Step, decide, explain};
 pub use export::{OutboundNexthop, OutboundUpdate, PeerExport};
 pub use originate::{Origination, Originations};

@@ -186,7 +186,7 @@ impl Rib {
         let Some(at) = self.peer(peer).and_then(|state| state.group) else { return };
         let Some(group) = self.groups.get(at).and_then(Option::as_ref) else { return };
         let still_told = |id: PrefixId, prefix: &IpNet| {
-            self.table.get(id).is_some() && self.told(group, peer, id, prefix, None).0.is_some()
+            self.table.get(id).is_some() && self.told(group, peer, id, prefix).is_some()
         };
         let owed: Vec<_> = owed
             .into_iter()

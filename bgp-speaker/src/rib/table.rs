@@ -133,9 +133,28 @@ impl PrefixTable {
             more: END,
             set: SetId::NONE,
         });
-        let (entries, addresses) = (&self.entries, &self.addresses);
-        self.index.insert_unique(hash(prefix), id, |id| hash(&prefix_of(&entries[*id], addresses)));
+        if self.index.len() == self.index.capacity() {
+            self.grow_index();
+        } else {
+            let (entries, addresses) = (&self.entries, &self.addresses);
+            self.index.insert_unique(hash(prefix), id, |id| hash(&prefix_of(&entries[*id], addresses)));
+        }
         PrefixId(id)
+    }
+
+    /// Makes the index anew from the entries, in their order: the table's own way of growing reads them in the order of
+    /// the index, each from another page.
+    fn grow_index(&mut self) {
+        let wanted = self.index.len() + self.index.len() / 2 + 1;
+        self.index = HashTable::new(); // goes before the larger one comes
+        self.index = HashTable::with_capacity(wanted);
+        let (entries, addresses) = (&self.entries, &self.addresses);
+        let hash_of = |id: &u32| hash(&prefix_of(&entries[*id], addresses));
+        for id in 0..entries.end() {
+            if entries.get(id).is_some_and(|entry| !entry.is(Entry::VACANT)) {
+                self.index.insert_unique(hash_of(&id), id, hash_of);
+            }
+        }
     }
 
     /// Forgets a prefix without paths; its number may be given out again.

@@ -148,7 +148,7 @@ impl Rib {
         self.ids().filter_map(move |id| {
             let (export, group) = both.as_ref()?;
             let prefix = self.table.prefix(id);
-            let (announcement, prepend) = self.told(group, peer, id, &prefix, None).0?;
+            let (announcement, prepend) = self.told(group, peer, id, &prefix)?;
             Some(AdvertisedView {
                 prefix,
                 attributes: Arc::clone(self.attributes.attributes(announcement.attributes)),
@@ -185,7 +185,7 @@ impl Rib {
                     continue;
                 }
                 for member in &group.members {
-                    let told = self.told(group, PeerId(member.peer), id, &prefix, None).0;
+                    let told = self.told(group, PeerId(member.peer), id, &prefix);
                     if let Some(count) = counts.get_mut(usize::from(member.peer)) {
                         count[family].advertised += u32::from(told.is_some());
                     }

@@ -8,8 +8,8 @@ use ipnet::IpNet;
 use super::attributes::{code, flag};
 use super::export::Exported;
 use super::frame::Kind;
-use super::{AfiSafi, Codec, EncodeError, ExportRules, HEADER_LEN, Nexthop, Nlri, PathAttributes, Update};
-use super::{framed, nlri, patch_u16};
+use super::{AfiSafi, Codec, EncodeError, ExportRules, HEADER_LEN, Nexthop, Nlri, PathAttributes, Places};
+use super::{Update, framed, nlri, patch_u16};
 
 /// Header and the two length fields of an UPDATE.
 const EMPTY_UPDATE: usize = HEADER_LEN + 4;
@@ -38,7 +38,8 @@ fn one_family(family: AfiSafi, prefixes: &[IpNet]) -> Result<(), EncodeError> {
     }
 }
 
-/// Appends the UPDATEs that announce `prefixes`, all of the family of the first, and returns how many.
+/// Appends the UPDATEs that announce `prefixes`, all of the family of the first, and returns how many; to `places`, where
+/// in them the next hop stands.
 /// IPv4 with an IPv4 next hop goes into the fields of RFC 4271, all else into MP_REACH_NLRI, which comes
 /// first (RFC 7606 section 5.1).
 ///
@@ -53,11 +54,14 @@ pub fn encode_reach(
     prefixes: &[IpNet],
     codec: &Codec,
     out: &mut BytesMut,
+    places: &mut Places,
 ) -> Result<usize, EncodeError> {
     let Some(family) = prefixes.first().map(family_of) else { return Ok(0) };
     one_family(family, prefixes)?;
     let nexthop = WireNexthop::new(nexthop, family, codec)?;
-    let octets = octets(&rules.apply(attributes, nexthop.legacy(), codec.four_octet_as))?;
+    let exported = rules.apply(attributes, nexthop.legacy(), codec.four_octet_as);
+    let place = exported.place(code::NEXT_HOP);
+    let octets = octets(&exported)?;
     let max = codec.max_message();
     let fixed = EMPTY_UPDATE + octets.len() + nexthop.mp_overhead();
     let too_long = EncodeError::AttributesTooLong { length: octets.len(), max };
@@ -70,6 +74,8 @@ pub fn encode_reach(
             out.put_u16(0);
             let attributes = out.len();
             out.put_u16(0);
+            // Of MP_REACH_NLRI behind its head and a length; else where the attribute says.
+            places.push((out.len() + place.unwrap_or(MP_HEAD + 1), family));
             nexthop.write_mp_reach(family, batch, length, out);
             out.put_slice(&octets);
             close(out, attributes);

@@ -140,6 +140,16 @@ impl<'a> Exported<'a> {
         self.iter().map(|raw| (raw.code, raw.value.len())).find(|(_, length)| *length > usize::from(u16::MAX))
     }
 
+    /// Where the value of an attribute stands in [`Exported::write`].
+    pub(super) fn place(&self, code: u8) -> Option<usize> {
+        let mut end = 0;
+        let mut ends = self.iter().map(|raw| {
+            end += raw.wire_len();
+            (raw.code, end - raw.value.len())
+        });
+        ends.find(|(other, _)| *other == code).map(|(_, start)| start)
+    }
+
     /// The octets.
     pub(super) fn write(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.iter().map(|raw| raw.wire_len()).sum());

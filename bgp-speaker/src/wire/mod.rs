@@ -19,6 +19,7 @@ mod nlri;
 pub mod notification;
 pub mod open;
 mod refresh;
+pub mod template;
 #[cfg(test)]
 mod tests;
 pub mod update;
@@ -38,6 +39,7 @@ pub(crate) use nlri::numbers;
 pub use notification::{ErrorCode, MessageError, Notification};
 pub use open::{Capability, Open};
 pub use refresh::{RefreshKind, RouteRefresh};
+pub use template::{OwnNexthops, Places, Template};
 pub use update::{AttributeFault, FaultAction, Nlri, Reach, Update};
 
 /// Octets of the fixed header (RFC 4271 section 4.1).

@@ -137,7 +137,7 @@ mod tests {
         ) {
             let mut out = BytesMut::new();
             let nexthop = Nexthop::from(std::net::IpAddr::from([10, 0, 0, 1]));
-            encode_reach(&attributes, &ExportRules::default(), &nexthop, &nets, &codec(), &mut out).unwrap();
+            encode_reach(&attributes, &ExportRules::default(), &nexthop, &nets, &codec(), &mut out, &mut Vec::new()).unwrap();
 
             let mut params =
                 BgpSessionParams::new(65001, 90, BgpTransportMode::IPv4, Ipv4Addr::LOCALHOST, Vec::new());
