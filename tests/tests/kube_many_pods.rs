@@ -1,5 +1,5 @@
-//! A thousand pods on one node, two hundred at a time, as fast as its kubelet goes; and four hundred on another node with the
-//! reference plugins, in turns, to compare how long the plugins take.
+//! A thousand pods on one node, two hundred at a time, as fast as its kubelet goes; and four hundred on another node
+//! with the reference plugins, in turns, to compare how long the plugins take.
 //!
 //! Ours gives every pod an address of each family, the reference plugins IPv4 alone: with IPv6 they wait seconds for its
 //! duplicate address detection, which would be no comparison.

@@ -5,7 +5,7 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
@@ -18,15 +18,15 @@ const REFERENCE: &str = "05-reference.conflist";
 const TIMED: &str = "00-timed.conflist";
 const TIMES: &str = "/run/cni-times";
 
-/// Calls the plugin that it is named after and notes command, exit status and microseconds: the time of the plugin's process,
-/// from its fork to its end, on the machine's clock. bash has that clock without starting another program.
+/// Calls the plugin that it is named after and notes command, exit status, and in microseconds when and how long: the plugin's
+/// process from its fork to its end, on the machine's clock. bash has that clock without starting another program.
 const STOPWATCH: &str = r#"#!/bin/bash
 LC_ALL=C
 start=${EPOCHREALTIME/./}
 "${0%-timed}"
 status=$?
 end=${EPOCHREALTIME/./}
-echo "$CNI_COMMAND $status $((end - start))" >>/run/cni-times
+echo "$CNI_COMMAND $status $start $((end - start))" >>/run/cni-times
 exit $status
 "#;
 
@@ -37,7 +37,9 @@ pub struct Call {
     pub command: String,
     /// Whether it succeeded.
     pub succeeded: bool,
-    /// From the start of its process to its end.
+    /// When its process was started.
+    pub at: SystemTime,
+    /// From then to its end.
     pub took: Duration,
 }
 
@@ -106,10 +108,11 @@ fn conflist(prefixes: &[&str]) -> Value {
 
 fn call(line: &str) -> anyhow::Result<Call> {
     let words: Vec<&str> = line.split(' ').collect();
-    ensure!(words.len() == 3, "not three words");
+    ensure!(words.len() == 4, "not four words");
     Ok(Call {
         command: words[0].to_owned(),
         succeeded: words[1] == "0",
-        took: Duration::from_micros(words[2].parse()?),
+        at: SystemTime::UNIX_EPOCH + Duration::from_micros(words[2].parse()?),
+        took: Duration::from_micros(words[3].parse()?),
     })
 }
