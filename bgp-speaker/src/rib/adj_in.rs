@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use api::desired::{MaxPrefix, MaxPrefixAction};
 use ipnet::IpNet;
+use smallvec::SmallVec;
 
 use super::intern::AttrId;
 use super::path::{LOCAL, Path, Verdict};
@@ -22,7 +23,10 @@ impl Rib {
             return;
         }
         for nlri in &update.unreach {
-            each_prefix(nlri, |prefix| self.withdraw(peer, &prefix));
+            // One that is named twice is gone the second time.
+            for id in self.find_all(nlri).into_iter().flatten() {
+                self.withdraw(peer, id);
+            }
         }
         let Some(attributes) = update.attributes.map(Arc::new) else { return };
         for reach in &update.reach {
@@ -46,8 +50,11 @@ impl Rib {
         {
             state.saw_nexthop(resolved, family);
         }
+        let alone = self.alone(Path::new(number, peer.0, of_path));
+        let mut found = self.find_all(nlri).into_iter();
         each_prefix(nlri, |prefix| {
-            let known = self.table.find(&prefix);
+            // Not found: perhaps since, if it is named twice.
+            let known = found.next().flatten().or_else(|| self.table.find(&prefix));
             let held = known.is_some_and(|id| self.table.path(id, peer.0).is_some());
             if !held && !self.count_one_more(peer, family, output) {
                 return;
@@ -59,9 +66,22 @@ impl Rib {
             if let Some(old) = self.table.set_path(id, Path::new(number, peer.0, verdict)) {
                 self.attributes.release(old.attributes);
             }
-            self.reselect(id, before, false);
+            if verdict == of_path && self.table.entry(id).has_one_path() {
+                self.select_alone(id, before, alone);
+            } else {
+                self.reselect(id, before, false);
+            }
         });
+        self.release_alone(alone);
         self.attributes.release(number);
+    }
+
+    /// Looks all prefixes of an UPDATE up before the first is changed: the processor then waits for many of them at a
+    /// time, not for one after the other.
+    fn find_all(&self, nlri: &Nlri) -> SmallVec<[Option<PrefixId>; 16]> {
+        let mut found = SmallVec::new();
+        each_prefix(nlri, |prefix| found.push(self.table.find(&prefix)));
+        found
     }
 
     /// Counts a new prefix of a peer; false when the limit keeps it out.
@@ -103,8 +123,8 @@ impl Rib {
         }
     }
 
-    fn withdraw(&mut self, peer: PeerId, prefix: &IpNet) {
-        if let Some(id) = self.table.find(prefix) {
+    fn withdraw(&mut self, peer: PeerId, id: PrefixId) {
+        if self.table.get(id).is_some() {
             self.remove_path(id, peer.0);
         }
     }
@@ -157,7 +177,7 @@ impl Rib {
             }
             let prefix = self.table.prefix(id);
             let of_interest = |path: &Path| path.peer != LOCAL && peer.is_none_or(|peer| path.peer == peer.0);
-            let paths: smallvec::SmallVec<[Path; 4]> = self.table.paths(id).filter(of_interest).collect();
+            let paths: SmallVec<[Path; 4]> = self.table.paths(id).filter(of_interest).collect();
             for path in paths {
                 let verdict = self.verdict(self.path_verdict(PeerId(path.peer), path.attributes), &prefix);
                 if verdict != path.verdict() {

@@ -197,6 +197,11 @@ impl SetTable {
         }
         SetId(self.sets.acquire(set, |known| **known == *set, || Arc::new(set.clone())))
     }
+    pub(crate) fn add(&mut self, id: SetId) {
+        if id != SetId::NONE {
+            self.sets.add(id.0, 1);
+        }
+    }
     pub(crate) fn release(&mut self, id: SetId) {
         if id != SetId::NONE {
             self.sets.release(id.0);

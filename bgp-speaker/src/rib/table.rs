@@ -66,6 +66,9 @@ impl Entry {
     pub(crate) fn has_paths(&self) -> bool {
         self.first.peer != NOBODY
     }
+    pub(crate) fn has_one_path(&self) -> bool {
+        self.has_paths() && self.more == END
+    }
 }
 
 /// All prefixes.
