@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::query::{RibQuery, RouteStatus};
 use crate::rib::{FibNexthop, Origination, PrefixId};
-use crate::status::PeerStatus;
+use crate::status::{PeerStatus, SessionBrief};
 
 /// The speaker's router task has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -45,6 +45,7 @@ pub(crate) enum Command {
     Configure(Arc<DesiredState>, oneshot::Sender<Vec<String>>),
     SetOriginated(BTreeMap<IpNet, Origination>),
     Peers(oneshot::Sender<Vec<PeerStatus>>),
+    Sessions(oneshot::Sender<Vec<SessionBrief>>),
     Routes(RibQuery, oneshot::Sender<Vec<RouteStatus>>),
     Act(String, PeerAction, oneshot::Sender<usize>),
     Installed(u64, Vec<PrefixId>),
@@ -85,7 +86,15 @@ impl SpeakerHandle {
         self.tell(Command::SetOriginated(routes)).await
     }
 
-    /// Every session, sorted by name and neighbour.
+    /// Every session in brief, sorted by name and neighbour.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn sessions(&self) -> Result<Vec<SessionBrief>, Stopped> {
+        self.ask(Command::Sessions).await
+    }
+
+    /// Every session, sorted by name and neighbour. Counts every route: not for what asks often.
     ///
     /// # Errors
     /// [`Stopped`].

@@ -9,7 +9,9 @@ use crate::query::{RibQuery, RibView, RouteStatus};
 use crate::rib::{AdvertisedView, Counts, PathState, PeerId, RouteView, Source};
 use crate::session::{Negotiated, State};
 use crate::speaker::Router;
-use crate::status::{Capabilities, FamilyStatus, PeerStatus, capability_names, epoch_seconds, last_error};
+use crate::status::{
+    Capabilities, FamilyStatus, PeerStatus, SessionBrief, capability_names, epoch_seconds, last_error,
+};
 use crate::wire::{AfiSafi, PathAttributes};
 
 impl Router {
@@ -25,6 +27,13 @@ impl Router {
             .collect();
         peers.sort_by(|a, b| (&a.peer, a.neighbor).cmp(&(&b.peer, b.neighbor)));
         peers
+    }
+
+    /// Every session in brief, sorted like [`Router::peer_statuses`].
+    pub(crate) fn session_briefs(&self) -> Vec<SessionBrief> {
+        let mut briefs: Vec<SessionBrief> = self.sessions.values().map(brief).collect();
+        briefs.sort_by(|a, b| (&a.peer, a.neighbor).cmp(&(&b.peer, b.neighbor)));
+        briefs
     }
 
     /// Routes of one RIB, in no particular order but grouped by prefix.
@@ -146,6 +155,20 @@ fn neighbor(managed: &Managed) -> Option<IpAddr> {
     match managed.peer.neighbor {
         Neighbor::Address { address, .. } => Some(address),
         Neighbor::Listen { .. } => None,
+    }
+}
+
+fn brief(managed: &Managed) -> SessionBrief {
+    let view = managed.handle().view.borrow();
+    let families = &managed.peer.families;
+    SessionBrief {
+        peer: managed.peer.name.clone(),
+        neighbor: neighbor(managed).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+        wanted: managed.is_wanted() && !managed.dynamic,
+        state: format!("{:?}", view.state),
+        since: epoch_seconds(view.since),
+        local_endpoint: view.negotiated.as_ref().map(|negotiated| negotiated.endpoints.local),
+        told: !families.is_empty() && families.iter().all(|family| managed.has_told(family.afi_safi)),
     }
 }
 

@@ -182,6 +182,9 @@ impl Router {
             Command::Peers(answer) => {
                 let _ = answer.send(self.peer_statuses());
             }
+            Command::Sessions(answer) => {
+                let _ = answer.send(self.session_briefs());
+            }
             Command::Routes(query, answer) => {
                 let _ = answer.send(self.routes(&query));
             }

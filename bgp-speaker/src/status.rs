@@ -220,6 +220,25 @@ impl PeerStatus {
     }
 }
 
+/// One session in brief: what is known of it without a look at the routes, and so at once with any number of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionBrief {
+    /// `metadata.name` of the BGPPeer.
+    pub peer: String,
+    /// The neighbour's address.
+    pub neighbor: IpAddr,
+    /// Neither paused nor the neighbour's to open.
+    pub wanted: bool,
+    /// Name of RFC 4271 section 8.2.2.
+    pub state: String,
+    /// Seconds since the epoch at which `state` was entered.
+    pub since: u64,
+    /// Our end of the connection.
+    pub local_endpoint: Option<SocketAddr>,
+    /// The peer has sent End-of-RIB for every family.
+    pub told: bool,
+}
+
 /// A NOTIFICATION, sent or received.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastError {

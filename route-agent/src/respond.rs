@@ -163,7 +163,7 @@ impl Answers {
 
     /// A name or address that no session has is a mistake, not an empty answer.
     async fn known(&self, peer: &str) -> anyhow::Result<()> {
-        let sessions = self.speaker.peers().await?;
+        let sessions = self.speaker.sessions().await?;
         let known =
             sessions.iter().any(|session| session.peer == peer || session.neighbor.to_string() == peer);
         let mut names: Vec<&str> = sessions.iter().map(|session| session.peer.as_str()).collect();

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use bgp_speaker::SpeakerHandle;
-use bgp_speaker::status::PeerStatus;
+use bgp_speaker::status::SessionBrief;
 use cni::ready;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -137,17 +137,17 @@ async fn run(
     let mut order: Option<Order> = None;
     loop {
         let desired = Arc::clone(&loaded.borrow_and_update().desired);
-        let (peers, kernel) = (speaker.peers().await?, fib.status().await?);
+        let (sessions, kernel) = (speaker.sessions().await?, fib.status().await?);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let seen = Seen { peers: &peers, fib: &kernel, running: started.elapsed(), now };
+        let seen = Seen { sessions: &sessions, fib: &kernel, running: started.elapsed(), now };
         let (pods_now, outside) = {
             let routes = pods.borrow_and_update();
             (routes.pods(), routes.outside(&desired.node.pod_blocks).collect())
         };
         let now = Now {
             converged: readiness::converged(&seen),
-            waits_for_peers: !peers.is_empty(),
-            uplink_mtu: uplink_mtu(&peers, &kernel, &fib.topology().borrow()),
+            waits_for_peers: !sessions.is_empty(),
+            uplink_mtu: uplink_mtu(&sessions, &kernel, &fib.topology().borrow()),
             pods: pods_now,
             outside,
             desired,
@@ -188,8 +188,8 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 }
 
 /// The smallest MTU of the links that sessions and learned routes use: what every packet of a pod fits through.
-fn uplink_mtu(peers: &[PeerStatus], fib: &FibStatus, topology: &Topology) -> Option<u32> {
-    let links = peers.iter().filter_map(|peer| peer.local_endpoint).filter_map(|local| {
+fn uplink_mtu(sessions: &[SessionBrief], fib: &FibStatus, topology: &Topology) -> Option<u32> {
+    let links = sessions.iter().filter_map(|session| session.local_endpoint).filter_map(|local| {
         let scope = match local {
             std::net::SocketAddr::V6(local) => local.scope_id(),
             std::net::SocketAddr::V4(_) => 0,

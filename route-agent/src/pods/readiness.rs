@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use bgp_speaker::status::PeerStatus;
+use bgp_speaker::status::SessionBrief;
 
 use crate::fib::status::FibStatus;
 
@@ -20,7 +20,7 @@ const QUIET: Duration = Duration::from_secs(5);
 
 /// What convergence is judged by.
 pub(crate) struct Seen<'a> {
-    pub(crate) peers: &'a [PeerStatus],
+    pub(crate) sessions: &'a [SessionBrief],
     pub(crate) fib: &'a FibStatus,
     /// Since the daemon started.
     pub(crate) running: Duration,
@@ -33,8 +33,8 @@ pub(crate) struct Seen<'a> {
 /// # Errors
 /// What is still waited for, in words.
 pub(crate) fn converged(seen: &Seen<'_>) -> Result<(), String> {
-    let wanted = || seen.peers.iter().filter(|peer| !peer.paused && !peer.dynamic);
-    let silent: Vec<&PeerStatus> = wanted().filter(|peer| !has_told(peer, seen.now)).collect();
+    let wanted = || seen.sessions.iter().filter(|session| session.wanted);
+    let silent: Vec<&SessionBrief> = wanted().filter(|session| !has_told(session, seen.now)).collect();
     if let Some(first) = silent.first()
         && seen.running < SESSIONS_LIMIT
     {
@@ -56,74 +56,47 @@ pub(crate) fn converged(seen: &Seen<'_>) -> Result<(), String> {
     Ok(())
 }
 
-fn has_told(peer: &PeerStatus, now: Duration) -> bool {
-    let everything = !peer.families.is_empty() && peer.families.iter().all(|family| family.end_of_rib);
-    let since = Duration::from_secs(peer.since);
-    peer.state == "Established" && (everything || now.saturating_sub(since) > QUIET)
+fn has_told(session: &SessionBrief, now: Duration) -> bool {
+    let since = Duration::from_secs(session.since);
+    session.state == "Established" && (session.told || now.saturating_sub(since) > QUIET)
 }
 
 #[cfg(test)]
 mod tests {
-    use bgp_speaker::status::{Capabilities, FamilyStatus, Faults, Messages};
-
     use super::*;
 
     const NOW: Duration = Duration::from_secs(1_000_000);
 
-    fn peer(state: &str, since: u64, end_of_rib: bool) -> PeerStatus {
-        PeerStatus {
+    fn session(state: &str, since: u64, told: bool) -> SessionBrief {
+        SessionBrief {
             peer: "tor1".to_owned(),
             neighbor: "10.1.1.0".parse().unwrap(),
-            dynamic: false,
+            wanted: true,
             state: state.to_owned(),
             since,
-            local_asn: 65001,
-            remote_asn: None,
-            remote_router_id: None,
             local_endpoint: None,
-            remote_endpoint: None,
-            hold_time: None,
-            keepalive: None,
-            reason: None,
-            last_error: None,
-            down_count: 0,
-            paused: false,
-            capabilities: Capabilities::default(),
-            graceful_restart: String::new(),
-            families: vec![FamilyStatus {
-                family: "ipv4-unicast".to_owned(),
-                received: 0,
-                accepted: 0,
-                stale: 0,
-                advertised: 0,
-                limit: 1,
-                end_of_rib,
-            }],
-            received: Messages::default(),
-            sent: Messages::default(),
-            faults: Faults::default(),
+            told,
         }
     }
 
-    fn verdict(peers: &[PeerStatus], pending: u64, waiting: u64, running: u64) -> Result<(), String> {
+    fn verdict(sessions: &[SessionBrief], pending: u64, waiting: u64, running: u64) -> Result<(), String> {
         let fib = FibStatus { pending, waiting, ..FibStatus::default() };
-        converged(&Seen { peers, fib: &fib, running: Duration::from_secs(running), now: NOW })
+        converged(&Seen { sessions, fib: &fib, running: Duration::from_secs(running), now: NOW })
     }
 
     #[test]
     fn a_node_has_converged_when_its_peers_have_spoken_and_the_kernel_has_it() {
         let recent = NOW.as_secs() - 1;
-        let told = peer("Established", recent, true);
-        let telling = peer("Established", recent, false);
-        let quiet = peer("Established", recent - 5, false);
-        let absent = peer("Active", recent - 100, false);
-        let paused = PeerStatus { paused: true, ..absent.clone() };
-        let guest = PeerStatus { dynamic: true, ..absent.clone() };
-        // Name, peers, pending and waiting routes, seconds since the start, verdict.
-        type Case<'a> = (&'a str, &'a [PeerStatus], (u64, u64), u64, bool);
+        let told = session("Established", recent, true);
+        let telling = session("Established", recent, false);
+        let quiet = session("Established", recent - 5, false);
+        let absent = session("Active", recent - 100, false);
+        let paused = SessionBrief { wanted: false, ..absent.clone() };
+        // Name, sessions, pending and waiting routes, seconds since the start, verdict.
+        type Case<'a> = (&'a str, &'a [SessionBrief], (u64, u64), u64, bool);
         let cases: &[Case<'_>] = &[
             ("no peers", &[], (0, 0), 0, true),
-            ("peers nobody waits for", &[paused, guest], (0, 0), 0, true),
+            ("peers nobody waits for", &[paused], (0, 0), 0, true),
             ("End-of-RIB", std::slice::from_ref(&told), (0, 0), 0, true),
             ("one of two is telling", &[told.clone(), telling], (0, 0), 1, false),
             ("one without End-of-RIB has been up for long", &[told.clone(), quiet], (0, 0), 1, true),
@@ -133,17 +106,17 @@ mod tests {
             ("routes that lead nowhere", std::slice::from_ref(&told), (5, 5), 1, true),
             ("the kernel never catches up", std::slice::from_ref(&told), (5, 0), 60, true),
         ];
-        for (name, peers, (pending, waiting), running, expected) in cases {
-            let verdict = verdict(peers, *pending, *waiting, *running);
+        for (name, sessions, (pending, waiting), running, expected) in cases {
+            let verdict = verdict(sessions, *pending, *waiting, *running);
             assert_eq!(verdict.is_ok(), *expected, "{name}: {verdict:?}");
         }
     }
 
     #[test]
     fn what_is_waited_for_is_said() {
-        let peers = [peer("Established", 0, true), peer("Active", 0, false)];
+        let sessions = [session("Established", 0, true), session("Active", 0, false)];
         assert_eq!(
-            verdict(&peers, 0, 0, 10).unwrap_err(),
+            verdict(&sessions, 0, 0, 10).unwrap_err(),
             "1 of 2 sessions have not sent their routes, tor1 (10.1.1.0) is Active; they are waited for until 30 s after the start"
         );
         assert_eq!(verdict(&[], 3, 0, 10).unwrap_err(), "3 routes are not in the kernel yet");
