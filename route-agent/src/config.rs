@@ -51,13 +51,14 @@ impl Source {
         Self { files, node, last_good: state_dir.join(LAST_GOOD) }
     }
 
-    /// Reads the files, or those of the last good state when they are broken. Blocking.
+    /// Reads the files, or those of the last good state when they are broken. Blocking. Good files are kept with the first
+    /// reading of [`Source::follow`]: the first route does not wait for a disk.
     ///
     /// # Errors
     /// All problems of the files when there is no last good state either.
     pub fn load_first(&self) -> anyhow::Result<Loaded> {
         let problems = match self.read() {
-            Ok(desired) => return Ok(self.loaded(Arc::new(desired), 1, Vec::new())),
+            Ok((desired, _)) => return Ok(self.loaded(Arc::new(desired), 1, Vec::new())),
             Err(problems) => problems,
         };
         for problem in &problems {
@@ -110,7 +111,11 @@ impl Source {
     fn reload(&self, current: &Loaded, unwatched: Option<String>) -> Option<Loaded> {
         let (old, mut problems) = (&current.status, Vec::new());
         let (mut desired, mut generation) = (Arc::clone(&current.desired), old.generation);
-        match self.read() {
+        let read = self.read().map(|(fresh, documents)| {
+            self.remember(&documents, &fresh);
+            fresh
+        });
+        match read {
             Ok(fresh) if fresh == *current.desired => {}
             Ok(fresh) => {
                 generation += 1;
@@ -132,14 +137,10 @@ impl Source {
         news.then(|| self.loaded(desired, generation, problems))
     }
 
-    /// Reads the files; good ones are kept.
-    fn read(&self) -> Result<DesiredState, Vec<String>> {
+    fn read(&self) -> Result<(DesiredState, Documents), Vec<String>> {
         let documents = api::file::read(&self.files);
         match documents.build(&self.node) {
-            Ok(desired) => {
-                self.remember(&documents, &desired);
-                Ok(desired)
-            }
+            Ok(desired) => Ok((desired, documents)),
             Err(problems) => Err(problems.iter().map(ToString::to_string).collect()),
         }
     }
@@ -297,6 +298,8 @@ spec: { asn: 65001, routerID: 10.0.0.11 }
         fs::write(conf.join("b.yaml"), "").unwrap();
         fs::write(conf.join("c.yaml"), "apiVersion: towpath.io/v1alpha1\nkind: IPPool\nmetadata: { name: p }\nspec: { cidrs: [10.244.0.0/16] }\n").unwrap();
         let good = source(root.path()).load_first().unwrap();
+        assert!(!kept.exists(), "nobody has waited for that");
+        assert!(source(root.path()).reload(&good, None).is_none());
         assert!(kept.is_file());
         fs::write(conf.join("a.yaml"), "nonsense: [").unwrap();
         let again = source(root.path()).load_first().unwrap();
