@@ -423,7 +423,8 @@ mod tests {
 
     const SECONDS: Duration = Duration::from_secs(10);
 
-    fn two() -> (Feeder, Feeder) {
+    /// A feeder that waits for a connection to this address of this namespace.
+    pub(super) fn passive() -> (Netns, SocketAddr, JoinHandle<Feeder>) {
         let netns = Netns::fresh().unwrap();
         let listener = listen(&netns, "127.0.0.1:179".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
@@ -431,6 +432,11 @@ mod tests {
             let config = Config::new(65_002, Ipv4Addr::new(2, 2, 2, 2));
             Feeder::establish(Connection::accept(&listener, SECONDS).unwrap(), &config, SECONDS).unwrap()
         });
+        (netns, address, passive)
+    }
+
+    fn two() -> (Feeder, Feeder) {
+        let (netns, address, passive) = passive();
         let config = Config::new(65_001, Ipv4Addr::new(1, 1, 1, 1));
         let active = Feeder::connect(&netns, None, address, &config, SECONDS).unwrap();
         (active, passive.join().unwrap())

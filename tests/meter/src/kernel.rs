@@ -17,7 +17,7 @@ mod monitor;
 mod routes;
 
 pub use monitor::{Kind, Notice, Recorder, Tally};
-pub use routes::{Hop, Lookup, Route, routes};
+pub use routes::{Hop, Lookup, Route, request_socket, routes};
 
 /// What `ip` is asked for, with the word its lines start with.
 const QUESTIONS: &[(&str, &str)] = &[

@@ -389,19 +389,14 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
-    use crate::feeder::{Feeder, listen, load};
+    use crate::feeder::tests::passive;
+    use crate::feeder::{Feeder, load};
 
     const SECONDS: Duration = Duration::from_secs(10);
 
     /// A tape and the session at its other end.
     fn pair(recorder: &Recorder) -> (Tape, Feeder) {
-        let netns = Netns::fresh().unwrap();
-        let listener = listen(&netns, "127.0.0.1:179".parse().unwrap()).unwrap();
-        let address = listener.local_addr().unwrap();
-        let passive = std::thread::spawn(move || {
-            let config = Config::new(65_002, Ipv4Addr::new(2, 2, 2, 2));
-            Feeder::establish(Connection::accept(&listener, SECONDS).unwrap(), &config, SECONDS).unwrap()
-        });
+        let (netns, address, passive) = passive();
         let config = Config::new(65_001, Ipv4Addr::new(1, 1, 1, 1));
         let tape = recorder.connect(&netns, None, address, &config, SECONDS).unwrap();
         (tape, passive.join().unwrap())

@@ -143,7 +143,7 @@ fn multipath(mut bytes: &[u8]) -> Vec<Hop> {
 /// When the namespace cannot be entered or the kernel does not answer.
 pub fn routes(netns: &Netns, ipv4: bool) -> anyhow::Result<Vec<Route>> {
     let family = if ipv4 { libc::AF_INET } else { libc::AF_INET6 };
-    let socket = open(netns)?;
+    let socket = request_socket(netns)?;
     let mut routes: Vec<Route> = Vec::new();
     dump(&socket, RTM_GETROUTE, family as u8, 12, |kind, body| {
         if kind == RTM_NEWROUTE {
@@ -167,7 +167,11 @@ pub fn routes(netns: &Netns, ipv4: bool) -> anyhow::Result<Vec<Route>> {
     Ok(routes)
 }
 
-fn open(netns: &Netns) -> anyhow::Result<OwnedFd> {
+/// A socket for requests to the kernel in a namespace; a read from it fails after five seconds.
+///
+/// # Errors
+/// When the namespace cannot be entered.
+pub fn request_socket(netns: &Netns) -> anyhow::Result<OwnedFd> {
     let socket = netns.run(|| {
         let flags = SocketFlags::CLOEXEC;
         let socket = rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None)?;
@@ -190,7 +194,7 @@ impl Lookup {
     /// # Errors
     /// When the namespace cannot be entered.
     pub fn open(netns: &Netns) -> anyhow::Result<Self> {
-        Ok(Self { socket: open(netns)? })
+        Ok(Self { socket: request_socket(netns)? })
     }
 
     /// The route that a packet to this address would take; `None` where there is none. Of a route by nexthop object

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use ipnet::IpNet;
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, sockopt};
+use rustix::net::{RecvFlags, SendFlags};
+use towpath_tests::meter::kernel::request_socket;
 use towpath_tests::netns::Netns;
 
 const BATCH_BYTES: usize = 64 << 10;
@@ -25,7 +26,6 @@ const NEW: u16 = 0x600;
 /// What towpath's routes carry.
 const PROTOCOL: u8 = 199;
 const NEXTHOP_ID: u32 = 1;
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A socket and the nexthop object its routes use.
 pub(crate) struct Writer {
@@ -39,17 +39,7 @@ impl Writer {
         netns.sysctl("net/ipv4/nexthop_compat_mode", "0")?;
         let family = if via.is_ipv4() { "-4" } else { "-6" };
         netns.ip(&format!("{family} nexthop add id {NEXTHOP_ID} via {via} dev {interface}"))?;
-        let socket = netns.run(|| {
-            let flags = SocketFlags::CLOEXEC;
-            let socket = rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None)?;
-            rustix::net::bind(&socket, &netlink::SocketAddrNetlink::new(0, 0))?;
-            sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(PATIENCE))?;
-            Ok(socket)
-        });
-        Ok(Self {
-            socket: socket.context("opening a netlink socket")?,
-            batch: Vec::with_capacity(BATCH_BYTES),
-        })
+        Ok(Self { socket: request_socket(netns)?, batch: Vec::with_capacity(BATCH_BYTES) })
     }
 
     /// Adds all routes; the time and the processor time it took.
