@@ -23,6 +23,7 @@ mod report;
 mod restart;
 pub mod rib;
 pub mod session;
+mod shrinking;
 pub mod speaker;
 pub mod status;
 mod transport;

@@ -24,6 +24,7 @@ use crate::peer_channel::{PeerCommand, PeerEvent, SessionKey};
 use crate::restart::WarmStart;
 use crate::rib::{Output, PeerId, Rib, RibConfig, RibEvent};
 use crate::session::{Down, DownReason, Event, StopReason};
+use crate::shrinking::Shrinking;
 use crate::transport::Listeners;
 use crate::wire::{AfiSafi, RefreshKind, RouteRefresh};
 
@@ -36,8 +37,6 @@ const PREFIXES_AT_ONCE: usize = 4096;
 const EVENTS_WAITING: usize = 32;
 /// Changes looked at for one batch of a peer.
 const OUTBOUND_BUDGET: usize = 4096;
-/// Tables that were never larger are not worth giving memory back for.
-const SMALL_TABLE: usize = 4096;
 /// How often dynamic neighbours that went away are forgotten.
 const TIDY: Duration = Duration::from_secs(5);
 
@@ -71,7 +70,7 @@ pub async fn start(options: Options, desired: Arc<DesiredState>) -> (SpeakerHand
         appetites: Arc::default(),
         fib: options.fib,
         next_for_fib: None,
-        most_prefixes: 0,
+        shrinking: Shrinking::default(),
         stopping: None,
     };
     router.begin();
@@ -112,8 +111,7 @@ pub(crate) struct Router {
     /// Taken from the RIB for the FIB's next free place.
     next_for_fib: Option<RibEvent>,
     pub(crate) warm: WarmStart,
-    /// Most prefixes since memory was last given back.
-    most_prefixes: usize,
+    shrinking: Shrinking,
     stopping: Option<Ending>,
 }
 
@@ -146,6 +144,7 @@ impl Router {
                 Some(ended) = self.tasks.join_next_with_id() => self.task_ended(ended),
                 Some(stream) = accepted.recv() => self.incoming(stream),
                 () = until(self.warm.deadline()) => self.warm_progress(),
+                () = until(self.shrinking.due()) => self.shrinking.give_back(),
                 permit = reserve(fib.as_ref()), if self.next_for_fib.is_some() => match permit {
                     Ok(permit) => if let Some(event) = self.next_for_fib.take() {
                         permit.send(event);
@@ -160,7 +159,7 @@ impl Router {
                 _ = tidy.tick() => self.tidy(),
             }
             self.flush();
-            self.give_back();
+            self.shrinking.watch(self.rib.prefix_count());
         }
         self.stop(events).await;
     }
@@ -293,16 +292,6 @@ impl Router {
         }
         if forget {
             self.remove(key, None);
-        }
-    }
-
-    /// Whenever half of the table has gone, so does its memory: at most once for each halving.
-    fn give_back(&mut self) {
-        let prefixes = self.rib.prefix_count();
-        self.most_prefixes = self.most_prefixes.max(prefixes);
-        if self.most_prefixes > SMALL_TABLE && prefixes < self.most_prefixes / 2 {
-            self.most_prefixes = prefixes;
-            crate::memory::give_back();
         }
     }
 

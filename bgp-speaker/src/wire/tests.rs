@@ -185,6 +185,17 @@ fn read_updates(out: &mut BytesMut, codec: &Codec) -> Vec<Update> {
     updates
 }
 
+/// Routes without any rule.
+fn write(
+    attributes: &PathAttributes,
+    nexthop: &Nexthop,
+    nets: &[IpNet],
+    codec: &Codec,
+    out: &mut BytesMut,
+) -> Result<usize, EncodeError> {
+    encode_reach(attributes, &ExportRules::default(), nexthop, nets, codec, out, &mut Places::new())
+}
+
 proptest! {
     #[test]
     fn what_is_encoded_is_decoded_equal(message in message(), codec in any_codec()) {
@@ -210,7 +221,7 @@ proptest! {
         let ipv4 = matches!(nets[0], IpNet::V4(_));
         let nexthop = if ipv4 && !mp { v4_nexthop } else { v6_nexthop };
         let mut out = BytesMut::new();
-        let messages = encode_reach(&attributes, &ExportRules::default(), &nexthop, &nets, &codec, &mut out, &mut Vec::new()).unwrap();
+        let messages = write(&attributes, &nexthop, &nets, &codec, &mut out).unwrap();
         let updates = read_updates(&mut out, &codec);
         prop_assert_eq!(updates.len(), messages);
         let mut back = Vec::new();
@@ -239,31 +250,13 @@ fn messages_are_filled_to_the_last_octet() {
     let nets: Vec<IpNet> = (0..2000_u32).map(|n| Ipv4Net::new((n << 8).into(), 24).unwrap().into()).collect();
     let nexthop = Nexthop::from(IpAddr::from([10, 0, 0, 1]));
     let mut out = BytesMut::new();
-    let count = encode_reach(
-        &attributes,
-        &ExportRules::default(),
-        &nexthop,
-        &nets,
-        &codec(),
-        &mut out,
-        &mut Vec::new(),
-    )
-    .unwrap();
+    let count = write(&attributes, &nexthop, &nets, &codec(), &mut out).unwrap();
     let first = frame::next(&mut out, &codec()).unwrap().unwrap();
     assert!(first.len() > MAX_MESSAGE - 4, "{} octets", first.len());
     assert_eq!(count, 2);
     let extended = Codec { extended_message: true, ..codec() };
     out.clear();
-    let count = encode_reach(
-        &attributes,
-        &ExportRules::default(),
-        &nexthop,
-        &nets,
-        &extended,
-        &mut out,
-        &mut Vec::new(),
-    )
-    .unwrap();
+    let count = write(&attributes, &nexthop, &nets, &extended, &mut out).unwrap();
     assert_eq!(count, 1);
 }
 
@@ -273,8 +266,7 @@ fn mp_reach_comes_first_in_the_message() {
     let nexthop = Nexthop::from(IpAddr::from([0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]));
     let net = "10.0.0.0/8".parse().unwrap();
     let mut out = BytesMut::new();
-    encode_reach(&attributes, &ExportRules::default(), &nexthop, &[net], &codec(), &mut out, &mut Vec::new())
-        .unwrap();
+    write(&attributes, &nexthop, &[net], &codec(), &mut out).unwrap();
     assert_eq!(out.get(23..28), Some(&[0x90, 14, 0, 23, 0][..]));
 }
 
@@ -288,16 +280,7 @@ fn what_cannot_be_sent_is_refused_and_nothing_is_written() {
     let plain = Codec { extended_nexthop_v4: false, ..codec() };
     let mut out = BytesMut::new();
     let mut refused = |attributes: &PathAttributes, nexthop: &Nexthop, nets: &[IpNet]| {
-        let error = encode_reach(
-            attributes,
-            &ExportRules::default(),
-            nexthop,
-            nets,
-            &plain,
-            &mut out,
-            &mut Vec::new(),
-        )
-        .unwrap_err();
+        let error = write(attributes, nexthop, nets, &plain, &mut out).unwrap_err();
         assert!(out.is_empty());
         error
     };
@@ -320,15 +303,7 @@ fn a_route_is_refused_before_its_message_would_overflow() {
     for length in 4020..4070 {
         let attributes = AttributesBuilder::default().unknown(99, &vec![0; length]).build().unwrap();
         let mut out = BytesMut::new();
-        match encode_reach(
-            &attributes,
-            &ExportRules::default(),
-            &nexthop,
-            &nets,
-            &codec(),
-            &mut out,
-            &mut Vec::new(),
-        ) {
+        match write(&attributes, &nexthop, &nets, &codec(), &mut out) {
             Ok(_) => {
                 assert_eq!(read_updates(&mut out, &codec()).iter().map(|u| u.reach.len()).max(), Some(1))
             }
@@ -418,7 +393,7 @@ fn a_two_octet_session_carries_four_octet_paths_through_as4() {
         &["10.0.0.0/8".parse().unwrap()],
         &old,
         &mut out,
-        &mut Vec::new(),
+        &mut Places::new(),
     )
     .unwrap();
     let back = read_updates(&mut out, &old).remove(0).attributes.unwrap();
