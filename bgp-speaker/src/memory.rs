@@ -59,12 +59,15 @@ pub fn forget_start() -> io::Result<usize> {
 }
 
 /// Address and length of the mappings of files that are read-only and hold nothing but the file, from the text of
-/// proc_pid_smaps(5). A segment that was relocated and then made read-only has pages that are this process's own.
+/// proc_pid_smaps(5). A segment that was relocated and then made read-only has pages that are this process's own, in
+/// memory or swapped out.
 fn unwritten(smaps: &str) -> Vec<(usize, usize)> {
     let mut found = Vec::new();
     let mut mapping = None;
     for line in smaps.lines() {
         if let Some(own) = line.strip_prefix("Anonymous:") {
+            mapping = mapping.filter(|_| own.trim() == "0 kB");
+        } else if let Some(own) = line.strip_prefix("Swap:") {
             found.extend(mapping.take().filter(|_| own.trim() == "0 kB"));
         } else if !line.starts_with(|c: char| c.is_ascii_uppercase()) {
             mapping = read_only_file(line);
@@ -93,17 +96,19 @@ mod tests {
     #[test]
     fn only_what_nobody_has_written_to_is_named() {
         let mappings = [
-            ("7f00-7f80 r-xp 00535000 fe:00 1234  /usr/local/bin/towpath", 0, Some((0x7f00, 0x80))),
-            ("7f00-7f80 r-xp 00535000 fe:00 1234  /usr/bin/a name", 0, Some((0x7f00, 0x80))),
-            ("7f00-7f80 r--p 00000000 fe:00 1234  /usr/local/bin/towpath", 0, Some((0x7f00, 0x80))),
-            ("7f00-7f80 r--p 01581870 fe:00 1234  /usr/local/bin/towpath", 4, None),
-            ("7f00-7f80 rw-p 00000000 fe:00 1234  /usr/local/bin/towpath", 0, None),
-            ("7f00-7f80 rwxp 00000000 fe:00 1234  /usr/local/bin/towpath", 0, None),
-            ("7f00-7f80 r-xp 00000000 00:00 0  [vdso]", 0, None),
-            ("7f00-7f80 r-xp 00000000 00:00 0", 0, None),
+            ("7f00-7f80 r-xp 00535000 fe:00 1234  /usr/local/bin/towpath", (0, 0), Some((0x7f00, 0x80))),
+            ("7f00-7f80 r-xp 00535000 fe:00 1234  /usr/bin/a name", (0, 0), Some((0x7f00, 0x80))),
+            ("7f00-7f80 r--p 00000000 fe:00 1234  /usr/local/bin/towpath", (0, 0), Some((0x7f00, 0x80))),
+            ("7f00-7f80 r--p 01581870 fe:00 1234  /usr/local/bin/towpath", (4, 0), None),
+            ("7f00-7f80 r--p 01581870 fe:00 1234  /usr/local/bin/towpath", (0, 4), None),
+            ("7f00-7f80 rw-p 00000000 fe:00 1234  /usr/local/bin/towpath", (0, 0), None),
+            ("7f00-7f80 rwxp 00000000 fe:00 1234  /usr/local/bin/towpath", (0, 0), None),
+            ("7f00-7f80 r-xp 00000000 00:00 0  [vdso]", (0, 0), None),
+            ("7f00-7f80 r-xp 00000000 00:00 0", (0, 0), None),
         ];
-        let blocks = mappings
-            .map(|(line, own, _)| format!("{line}\nRss: 8 kB\nAnonymous:    {own} kB\nVmFlags: rd\n"));
+        let blocks = mappings.map(|(line, (own, swapped), _)| {
+            format!("{line}\nRss: 8 kB\nAnonymous:    {own} kB\nSwap:     {swapped} kB\nVmFlags: rd\n")
+        });
         for (block, (line, _, expected)) in blocks.iter().zip(mappings) {
             assert_eq!(unwritten(block), Vec::from_iter(expected), "{line}");
         }

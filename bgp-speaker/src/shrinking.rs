@@ -1,7 +1,8 @@
 //! When a table that has shrunk gives its memory back.
 //!
-//! Giving back stops every thread that allocates, for milliseconds: not while routes still come or go. In: the number of
-//! prefixes, after each change. Out: a moment.
+//! Giving back stops every thread that allocates, for milliseconds: not while routes still go. In: the number of
+//! prefixes, after each change. Out: a moment. Routes that come back meanwhile do not put it off: what is free then is
+//! returned all the same.
 
 use std::time::Duration;
 

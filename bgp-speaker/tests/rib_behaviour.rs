@@ -305,6 +305,23 @@ fn peers_of_a_group_share_a_batch_but_nobody_gets_its_own_route() {
 }
 
 #[test]
+fn a_batch_is_kept_only_until_every_peer_of_the_group_has_it() {
+    let mut rib = Rib::new(config());
+    originate(&mut rib, &[prefix(1)]);
+    let ids = [0, 1].map(|number| {
+        let id = rib.add_peer(settings(number)).unwrap();
+        rib.peer_up(id, session(number));
+        id
+    });
+    let first = rib.next_updates(ids[0], 100).unwrap();
+    assert_eq!(Arc::strong_count(&first), 2, "for the other peer, who comes by the same place");
+    for id in ids {
+        updates(&mut rib, id);
+    }
+    assert_eq!(Arc::strong_count(&first), 1, "all have walked the table, and said so");
+}
+
+#[test]
 fn a_peer_that_reads_late_is_told_the_latest_state_only() {
     let (mut rib, ids) = rib_with(config());
     updates(&mut rib, ids[&1]);

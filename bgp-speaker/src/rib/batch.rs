@@ -70,8 +70,8 @@ impl OutboundBatch {
     }
 }
 
-/// A batch in the making: prefixes with equal attributes together. A prefix is in it once, so the order of updates does
-/// not matter.
+/// A batch in the making: prefixes with equal attributes together. A prefix is in it once for each peer, so the order of
+/// updates does not matter.
 #[derive(Default)]
 pub(crate) struct BatchBuilder {
     unreach: FxHashMap<(Audience, AfiSafi), Vec<IpNet>>,
@@ -126,7 +126,7 @@ impl BatchBuilder {
         self.unreach.entry((audience, family)).or_default().push(prefix);
     }
 
-    /// The batch, and for whom of the group it is not.
+    /// The batch, and for whom of the group it would be another.
     pub(crate) fn finish(self, attributes: &AttributeTable) -> (OutboundBatch, Involved) {
         let unreach = self
             .unreach

@@ -95,9 +95,15 @@ impl Rib {
             let log_end = group.log_end();
             let member = group.member(peer.0)?;
             let (from, end) = match member.step(log_end) {
-                Step::Say(updates) => return Some(Arc::new(OutboundBatch::for_all(updates))),
+                Step::Say(updates) => {
+                    group.forget_batches();
+                    return Some(Arc::new(OutboundBatch::for_all(updates)));
+                }
                 Step::Batch(from, end) => (from, end),
-                Step::Nothing => return None,
+                Step::Nothing => {
+                    group.forget_batches();
+                    return None;
+                }
             };
             let cached = group.cached(from, peer.0).map(|batch| (batch.to, Arc::clone(&batch.updates)));
             let (to, updates) = match cached {

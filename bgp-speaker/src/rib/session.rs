@@ -157,6 +157,7 @@ impl Rib {
         let Some(group) = self.groups.get_mut(at).and_then(Option::as_mut) else { return };
         group.members.retain(|member| member.peer != peer.0);
         let gone = group.compact();
+        group.forget_batches();
         if group.members.is_empty() {
             self.groups[at] = None;
         }
