@@ -1,6 +1,9 @@
 //! How little memory a daemon keeps: what the allocator is told at the start, and what only the start needed.
 
-#![expect(unsafe_code, reason = "mallopt(3) and madvise(2) have no safe wrapper in our dependencies")]
+#![expect(
+    unsafe_code,
+    reason = "mallopt(3), malloc_trim(3) and madvise(2) have no safe wrapper in our dependencies"
+)]
 
 use std::fs;
 use std::io;

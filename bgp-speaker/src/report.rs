@@ -173,6 +173,7 @@ fn brief(managed: &Managed) -> SessionBrief {
 }
 
 fn peer_status(managed: &Managed, counts: [Counts; 2]) -> PeerStatus {
+    let SessionBrief { peer, neighbor, state, since, local_endpoint, .. } = brief(managed);
     let view = managed.handle().view.borrow();
     let negotiated = view.negotiated.as_ref();
     let (received, sent) = managed.handle().counters.messages();
@@ -182,15 +183,15 @@ fn peer_status(managed: &Managed, counts: [Counts; 2]) -> PeerStatus {
         RemoteAsn::External | RemoteAsn::Any => None,
     };
     PeerStatus {
-        peer: managed.peer.name.clone(),
-        neighbor: neighbor(managed).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+        peer,
+        neighbor,
         dynamic: managed.dynamic,
-        state: format!("{:?}", view.state),
-        since: epoch_seconds(view.since),
+        state,
+        since,
         local_asn: managed.peer.local_asn,
         remote_asn: negotiated.map(|negotiated| negotiated.remote_asn).or(configured),
         remote_router_id: negotiated.map(|negotiated| negotiated.remote_router_id),
-        local_endpoint: negotiated.map(|negotiated| negotiated.endpoints.local),
+        local_endpoint,
         remote_endpoint: negotiated.map(|negotiated| negotiated.endpoints.remote),
         hold_time: negotiated.map(|negotiated| negotiated.hold_time.as_secs()),
         keepalive: negotiated.map(|negotiated| negotiated.keepalive.as_secs()),

@@ -49,12 +49,12 @@ impl Rib {
 
     /// What follows for a prefix that gets `path` and has no other. To be given back with [`Rib::release_alone`].
     pub(crate) fn alone(&mut self, path: Path) -> Alone {
-        let candidate = self.candidate(path);
-        let nexthop = candidate.filter(|candidate| !candidate.local).map(|candidate| candidate.nexthop);
-        Alone { best: candidate.map(|_| path), set: self.sets.acquire(&nexthop.into_iter().collect()) }
+        let (best, set) = self.outcome_of(path);
+        Alone { best, set: self.sets.acquire(&set) }
     }
 
-    /// As [`Rib::reselect`] would decide, without looking at the path again: a fifth less for each route of a full table.
+    /// As [`Rib::reselect`] would decide, without looking at the path again. With the look-ups of an UPDATE done together,
+    /// 9 % less time for each route of a full table (rib_memory).
     pub(crate) fn select_alone(&mut self, id: PrefixId, before: Best, alone: Alone) {
         if self.table.entry(id).set != alone.set {
             self.sets.add(alone.set);
@@ -126,15 +126,20 @@ impl Rib {
         })
     }
 
+    /// The best path and where packets go, of a prefix that has only this one.
+    fn outcome_of(&self, path: Path) -> (Best, NexthopSet) {
+        let candidate = self.candidate(path);
+        let nexthop = candidate.filter(|candidate| !candidate.local).map(|candidate| candidate.nexthop);
+        (candidate.map(|_| path), nexthop.into_iter().collect())
+    }
+
     /// The best path and where packets go.
     fn outcome(&self, id: PrefixId) -> (Best, NexthopSet) {
         let mut paths = self.table.paths(id);
         let Some(first) = paths.next() else { return (None, NexthopSet::new()) };
         if paths.next().is_none() {
             // Nothing to compare.
-            let candidate = self.candidate(first);
-            let nexthop = candidate.filter(|candidate| !candidate.local).map(|candidate| candidate.nexthop);
-            return (candidate.map(|_| first), nexthop.into_iter().collect());
+            return self.outcome_of(first);
         }
         let candidates = self.candidates(id);
         let facts: SmallVec<[Candidate; 4]> = candidates.iter().map(|candidate| candidate.1).collect();

@@ -178,14 +178,16 @@ impl Rib {
                 count[family].stale += u32::from(path.stale());
                 count[family].best += u32::from(best.is_some_and(|best| best.peer == path.peer));
             }
-            let Some(best) = best else { continue };
+            if best.is_none() {
+                continue;
+            }
             let prefix = self.table.prefix(id);
             for group in self.groups.iter().flatten() {
-                if self.exporter().announce(&group.key, entry.family(), best).is_none() {
+                let Some((best, announcement, origination)) = self.announced(group, id, &prefix) else {
                     continue;
-                }
-                for member in &group.members {
-                    let told = self.told(group, PeerId(member.peer), id, &prefix);
+                };
+                for member in group.members.iter().filter(|member| member.peer != best.peer) {
+                    let told = self.for_peer(group, PeerId(member.peer), announcement, origination);
                     if let Some(count) = counts.get_mut(usize::from(member.peer)) {
                         count[family].advertised += u32::from(told.is_some());
                     }

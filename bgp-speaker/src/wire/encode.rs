@@ -40,6 +40,7 @@ fn one_family(family: AfiSafi, prefixes: &[IpNet]) -> Result<(), EncodeError> {
 
 /// Appends the UPDATEs that announce `prefixes`, all of the family of the first, and returns how many; to `places`, where
 /// in them the next hop stands.
+///
 /// IPv4 with an IPv4 next hop goes into the fields of RFC 4271, all else into MP_REACH_NLRI, which comes
 /// first (RFC 7606 section 5.1).
 ///
@@ -226,15 +227,9 @@ impl WireNexthop {
     fn new(nexthop: &Nexthop, family: AfiSafi, codec: &Codec) -> Result<Self, EncodeError> {
         match (nexthop.address, family) {
             (IpAddr::V4(address), AfiSafi::Ipv4Unicast) => Ok(Self::Legacy(address.octets())),
-            (IpAddr::V6(address), _) if family == AfiSafi::Ipv6Unicast || codec.extended_nexthop_v4 => {
-                let second = nexthop.link_local.map(|address| address.octets());
-                let mut octets = [0; 32];
-                for (to, from) in
-                    octets.iter_mut().zip(address.octets().into_iter().chain(second.into_iter().flatten()))
-                {
-                    *to = from;
-                }
-                Ok(Self::Mp(octets, if second.is_some() { 32 } else { 16 }))
+            (IpAddr::V6(_), _) if family == AfiSafi::Ipv6Unicast || codec.extended_nexthop_v4 => {
+                let (octets, length) = nexthop_octets(*nexthop);
+                Ok(Self::Mp(octets, length as u8))
             }
             (address, _) => Err(EncodeError::NexthopFamily { nexthop: address, family }),
         }
@@ -264,6 +259,26 @@ impl WireNexthop {
         out.put_u8(0);
         write_all(prefixes, out);
     }
+}
+
+/// A next hop as NEXT_HOP and MP_REACH_NLRI carry it, and how many octets of these it is: 4, 16, or 32.
+pub(super) fn nexthop_octets(nexthop: Nexthop) -> ([u8; 32], usize) {
+    let mut octets = [0; 32];
+    let mut length = 0;
+    let mut put = |part: &[u8]| {
+        if let Some(place) = octets.get_mut(length..length + part.len()) {
+            place.copy_from_slice(part);
+            length += part.len();
+        }
+    };
+    match nexthop.address {
+        IpAddr::V4(address) => put(&address.octets()),
+        IpAddr::V6(address) => put(&address.octets()),
+    }
+    if let Some(address) = nexthop.link_local {
+        put(&address.octets());
+    }
+    (octets, length)
 }
 
 /// Attribute header, AFI and SAFI; `length` octets follow. A length of two octets always, as other speakers

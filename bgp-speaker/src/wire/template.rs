@@ -1,14 +1,13 @@
 //! Messages for several peers, written once: octets, and the places in them where each has its own next hop.
 //!
 //! In: pieces, as somebody writes them for one peer. Out: the pieces another peer wants, in the order they were written,
-//! with its next hops in the places. Copying is about 5 % of writing.
+//! with its next hops in the places.
 
-use std::net::IpAddr;
 use std::ops::Range;
 
 use bytes::BytesMut;
 
-use super::{AfiSafi, Nexthop};
+use super::{AfiSafi, Nexthop, encode};
 
 /// A speaker's own next hops on one session, by family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +82,8 @@ impl Template {
     /// [fit](Self::fits).
     pub fn copy(&self, own: &OwnNexthops, out: &mut BytesMut, mut wanted: impl FnMut(usize, usize) -> bool) {
         out.reserve(self.octets.len());
-        let nexthops = [own.v4, own.v6].map(|nexthop| nexthop.map(octets_of).unwrap_or_default());
+        let nexthops =
+            [own.v4, own.v6].map(|nexthop| nexthop.map(encode::nexthop_octets).unwrap_or_default());
         for (number, piece) in self.pieces.iter().enumerate() {
             if !wanted(number, piece.messages) {
                 continue;
@@ -104,28 +104,10 @@ impl Template {
     }
 }
 
-/// A next hop as NEXT_HOP and MP_REACH_NLRI carry it, and how long it is.
-fn octets_of(nexthop: Nexthop) -> ([u8; 32], usize) {
-    let mut octets = [0; 32];
-    let mut length = 0;
-    let mut put = |part: &[u8]| {
-        if let Some(place) = octets.get_mut(length..length + part.len()) {
-            place.copy_from_slice(part);
-            length += part.len();
-        }
-    };
-    match nexthop.address {
-        IpAddr::V4(address) => put(&address.octets()),
-        IpAddr::V6(address) => put(&address.octets()),
-    }
-    if let Some(address) = nexthop.link_local {
-        put(&address.octets());
-    }
-    (octets, length)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
     use crate::wire::tests::codec;
     use crate::wire::update::encode_reach;

@@ -67,6 +67,7 @@ mod tests {
     use zettabgp::prelude::*;
 
     use super::*;
+    use crate::wire::Places;
     use crate::wire::tests::{attributes, codec};
     use crate::wire::update::encode_reach;
     use crate::wire::{ExportRules, HEADER_LEN, Nexthop, PathAttributes};
@@ -137,7 +138,8 @@ mod tests {
         ) {
             let mut out = BytesMut::new();
             let nexthop = Nexthop::from(std::net::IpAddr::from([10, 0, 0, 1]));
-            encode_reach(&attributes, &ExportRules::default(), &nexthop, &nets, &codec(), &mut out, &mut Vec::new()).unwrap();
+            let (rules, mut places) = (ExportRules::default(), Places::new());
+            encode_reach(&attributes, &rules, &nexthop, &nets, &codec(), &mut out, &mut places).unwrap();
 
             let mut params =
                 BgpSessionParams::new(65001, 90, BgpTransportMode::IPv4, Ipv4Addr::LOCALHOST, Vec::new());
